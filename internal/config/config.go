@@ -1,0 +1,127 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is the effective configuration: defaults, then the file, then the environment, then
+// flags. The table behind [Keys] says for each field its unit, range and what zero means.
+type Config struct {
+	Server Server
+	HTTP   HTTP
+	HTTPS  HTTPS
+	Admin  Admin
+	Cache  Cache
+
+	// Driver lists the stores of the routes: one URL, or a read replica and the master.
+	Driver []string
+	// User and Group are names or decimal ids to drop to after binding. Group is never empty
+	// when User is set to something that can be looked up; it may be empty, meaning the
+	// primary group of User.
+	User  string
+	Group string
+
+	// File is the path of the configuration file that was read; empty when there was none.
+	File string
+
+	origins map[string]Origin
+}
+
+// Server holds the keys of the "server" object. Durations of zero switch a limit off unless the
+// table says otherwise.
+type Server struct {
+	Debug            bool
+	MaxSockets       int
+	HTTPKeepAlive    bool
+	TCPTimeout       time.Duration
+	DeadBackendTTL   time.Duration
+	DeadBackendOn500 bool
+	RetryOnError     int
+	AccessLog        string
+	AccessLogFormat  string
+	StaticDir        string
+
+	TrustedProxies  []netip.Prefix
+	DebugHeaders    string
+	Compat          string
+	RequestIDHeader string
+	Balance         string
+	Upgrades        []string
+	BackendCA       string
+	Via             string
+
+	ConnectTimeout         time.Duration
+	ResponseTimeout        time.Duration
+	HeaderTimeout          time.Duration
+	IdleTimeout            time.Duration
+	BodyIdleTimeout        time.Duration
+	BackendBodyIdleTimeout time.Duration
+	TunnelIdleTimeout      time.Duration
+	HalfCloseGrace         time.Duration
+	BackendIdleTimeout     time.Duration
+	RetryTimeout           time.Duration
+	DrainTimeout           time.Duration
+	DrainDelay             time.Duration
+	MinBodyRate            int
+
+	MaxHeaderBytes        int
+	MaxHeaderFields       int
+	MaxBodyBytes          int64
+	MaxConnections        int
+	MaxConnectionsPerIP   int
+	MaxBackendConnections int
+	MaxTunnels            int
+}
+
+// HTTP holds the keys of the "http" object: where plain HTTP is accepted.
+type HTTP struct {
+	// Bind is complete after Load: each entry has its port.
+	Bind []Bind
+	Port int
+}
+
+// HTTPS holds the keys of the "https" object. Key, Cert and the rest are what bind entries
+// inherit unless they name their own.
+type HTTPS struct {
+	// Bind is complete after Load: each entry has its port, key, certificate and the rest.
+	Bind       []Bind
+	Port       int
+	Key        string
+	Cert       string
+	Passphrase string
+	CA         []string
+	Ciphers    string
+}
+
+// Admin holds the keys of the "admin" object. Port 0 means no admin listener.
+type Admin struct {
+	Bind string
+	Port int
+}
+
+// Cache holds the keys of the "cache" object: the bounds of the table of routes.
+type Cache struct {
+	MaxHosts        int
+	MaxDerivedHosts int
+	MaxUnknownHosts int
+	MaxBackends     int
+	MaxAge          time.Duration
+	NegativeTTL     time.Duration
+	MaxMissRate     int
+	MaxStale        time.Duration
+	TornWriteGrace  time.Duration
+	Snapshot        string
+}
+
+// IsSet reports whether the key at path was given by the file, the environment or a flag, rather
+// than left at its default. It is false for a path that does not exist.
+func (c *Config) IsSet(path string) bool {
+	o, ok := c.origins[path]
+	return ok && o.Source != FromDefault && o.Source != FromHipache
+}
+
+// Origin says where the value of the key at path came from.
+func (c *Config) Origin(path string) Origin {
+	return c.origins[path]
+}
