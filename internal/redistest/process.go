@@ -1,0 +1,87 @@
+package redistest
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// errMissing is the one failure that the reader mends outside the code.
+var errMissing = errors.New("redis-server is not in PATH: apt-get install redis-server")
+
+// process is one run of redis-server.
+type process struct {
+	cmd  *exec.Cmd
+	log  *tail
+	done chan struct{} // closed when the process has been waited for
+}
+
+// startProcess starts redis-server so that it dies with this program. The kernel ties the death
+// signal to the thread that forked, hence the goroutine that holds its thread as long as the
+// process lives.
+func startProcess(args []string) (*process, error) {
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		return nil, errMissing
+	}
+	p := &process{cmd: exec.Command(path, args...), log: &tail{}, done: make(chan struct{})}
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = p.cmd.Wait() // Killed or failed: its log tells.
+		}
+		close(p.done)
+	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start redis-server: %w", err)
+	}
+	return p, nil
+}
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // It fails only for a process that has ended by itself.
+	<-p.done
+}
+
+// lastWords is the end of the server's log on one line.
+func (p *process) lastWords() string {
+	return strings.Join(strings.Fields(p.log.String()), " ")
+}
+
+// tailBytes is how much of its log a server's last words may be.
+const tailBytes = 600
+
+// tail keeps the last bytes written to it.
+type tail struct {
+	mu  sync.Mutex
+	buf []byte
+}
+
+// Write implements io.Writer; it never fails.
+func (l *tail) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.buf = append(l.buf, p...)
+	if over := len(l.buf) - tailBytes; over > 0 {
+		l.buf = append(l.buf[:0], l.buf[over:]...)
+	}
+	return len(p), nil
+}
+
+func (l *tail) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.buf)
+}
