@@ -12,31 +12,50 @@ var pageSource string
 
 // text is what the embedded page of one status says.
 type text struct {
-	Heading  string
-	What     string    // what happened, in the visitor's words
-	Do       []string  // what the visitor can do
-	Operator string    // where whoever runs the site should look; the causes are X-Sluice-Error's
-	Stations [3]string // how the browser, the gateway and the site fared, see the consts below
+	Heading string
+	What    string   // what happened, in the visitor's words
+	Do      []string // what the visitor can do
+	Causes  []cause  // what X-Sluice-Error can say with this status, for whoever runs the site
+	Look    string   // where he should look next
+	Way     way
 }
 
-// How a station on the way of a request fared; also the names of its CSS classes.
-const (
-	fine    = "fine"
-	failed  = "failed"
-	unasked = "unasked"
-)
+// cause is one value of the X-Sluice-Error header and what it means.
+type cause struct {
+	Word, Meaning string
+}
 
-// Whose trouble it was: the client's request, the gateway's own state, or the site's backend.
+// way is how far a request came: a state for each of the three stops.
+type way [3]stop
+
+// stop is one station on the way of a request. State is a CSS class of page.html.
+type stop struct {
+	Name, State, Label string
+}
+
+// Where the request came to grief: at the client, in the gateway itself, or behind it.
 var (
-	atBrowser = [3]string{failed, fine, unasked}
-	atGateway = [3]string{fine, failed, unasked}
-	atSite    = [3]string{fine, fine, failed}
+	endsAtClient = way{
+		{"Your request", "failed", "not accepted"},
+		{"Gateway", "fine", "working"},
+		{"Site", "unasked", "not asked"},
+	}
+	endsAtGateway = way{
+		{"Your request", "fine", "received"},
+		{"Gateway", "failed", "trouble here"},
+		{"Site", "unasked", "not asked"},
+	}
+	endsAtSite = way{
+		{"Your request", "fine", "received"},
+		{"Gateway", "fine", "working"},
+		{"Site", "failed", "trouble here"},
+	}
 )
 
 // builtin is the table of the embedded pages.
 var builtin = buildTable()
 
-// buildTable renders every embedded page. A failure is a mistake in page.html itself.
+// buildTable renders every embedded page.
 func buildTable() table {
 	tmpl := template.Must(template.New("page").Parse(pageSource))
 	var t table
@@ -50,35 +69,17 @@ func buildTable() table {
 	return t
 }
 
-// mustRender makes one page; status 0 stands for the page that names no status.
+// mustRender makes one page; status 0 stands for the page that names no status. It can only fail
+// through a mistake in page.html, which the first test or start shows.
 func mustRender(tmpl *template.Template, status int, t text) page {
-	stations := make([]station, len(t.Stations))
-	for i, state := range t.Stations {
-		stations[i] = station{Name: stationNames[i], State: state, Label: stateLabels[state]}
-	}
 	var buf bytes.Buffer
-	err := tmpl.Execute(&buf, map[string]any{
-		"Status":   status,
-		"Reason":   http.StatusText(status),
-		"Text":     t,
-		"Stations": stations,
-	})
+	err := tmpl.Execute(&buf, struct {
+		Status int
+		Reason string
+		text
+	}{status, http.StatusText(status), t})
 	if err != nil {
 		panic("BUG: pages: " + err.Error())
 	}
 	return page{body: buf.Bytes(), contentType: "text/html; charset=utf-8"}
 }
-
-// station is one stop on the way of a request, as the page draws it.
-type station struct {
-	Name, State, Label string
-}
-
-var (
-	stationNames = [3]string{"Your browser", "Gateway", "Site"}
-	stateLabels  = map[string]string{
-		fine:    "working",
-		failed:  "trouble here",
-		unasked: "not asked",
-	}
-)

@@ -10,8 +10,8 @@ var fallbackText = text{
 		"Try again in a moment.",
 		"If it keeps happening, tell the people who run the site, with the time and the address.",
 	},
-	Operator: "The metrics count the same causes, and the access log has the request.",
-	Stations: [3]string{fine, failed, unasked},
+	Look: "The metrics count the same causes, and the access log has the request.",
+	Way:  endsAtGateway,
 }
 
 // texts holds what the embedded pages say, one for each status that the proxy answers by itself.
@@ -23,19 +23,25 @@ var texts = map[int]text{
 			"Check the address for typing mistakes.",
 			"If the site is new, its name may not be known here yet: try again in a few minutes.",
 		},
-		Operator: "unknown_host means that no frontend matches the name: add frontend:<host>. " +
-			"bad_request, no_host and bad_host mean that the request itself breaks the rules of HTTP.",
-		Stations: atBrowser,
+		Causes: []cause{
+			{"unknown_host", "no frontend matches the name"},
+			{"no_host", "the request named no host"},
+			{"bad_host", "the host it named cannot exist"},
+			{"bad_request", "the request breaks the rules of HTTP"},
+		},
+		Look: "For unknown_host, compare the name with the frontend: keys and their wildcards.",
+		Way:  endsAtClient,
 	},
 	http.StatusMethodNotAllowed: {
 		Heading: "This kind of request is not allowed",
 		What:    "The request used a method, such as CONNECT or TRACE, that is never passed on to a site.",
 		Do: []string{
 			"Open the address in a browser.",
-			"If a program made this request, check that it is not set to use this address as its proxy.",
+			"If a program made this request, check that it does not use this address as its proxy.",
 		},
-		Operator: "No setting allows the refused methods.",
-		Stations: atBrowser,
+		Causes: []cause{{"method_refused", "the method is never passed on"}},
+		Look:   "No setting allows it.",
+		Way:    endsAtClient,
 	},
 	http.StatusRequestTimeout: {
 		Heading: "The request took too long to arrive",
@@ -44,8 +50,9 @@ var texts = map[int]text{
 			"Check your connection and try again.",
 			"If you were uploading something large, try a faster connection.",
 		},
-		Operator: "headerTimeout, bodyIdleTimeout and minBodyRate say how long a client may take.",
-		Stations: atBrowser,
+		Causes: []cause{{"request_timeout", "the client was too slow"}},
+		Look:   "headerTimeout, bodyIdleTimeout and minBodyRate say how long a client may take.",
+		Way:    endsAtClient,
 	},
 	http.StatusRequestEntityTooLarge: {
 		Heading: "That is too large to send",
@@ -54,18 +61,20 @@ var texts = map[int]text{
 			"Send a smaller file, or several small ones.",
 			"Ask the people who run the site what they accept.",
 		},
-		Operator: "maxBodyBytes sets the limit.",
-		Stations: atBrowser,
+		Causes: []cause{{"body_too_large", "the body is over the limit"}},
+		Look:   "maxBodyBytes sets the limit.",
+		Way:    endsAtClient,
 	},
 	http.StatusRequestURITooLong: {
 		Heading: "The address is too long",
 		What:    "The address of this page is longer than can be handled.",
 		Do: []string{
-			"Go back to the start page of the site and follow its links from there.",
+			"Go to the start page of the site and follow its links from there.",
 			"If a form brought you here, tell the people who run the site: it should send its data another way.",
 		},
-		Operator: "maxHeaderBytes sets the limit. A redirect that adds to its own address again and again ends here too.",
-		Stations: atBrowser,
+		Causes: []cause{{"target_too_long", "the request line is over the limit"}},
+		Look:   "maxHeaderBytes sets the limit. A redirect that keeps adding to its own address ends here too.",
+		Way:    endsAtClient,
 	},
 	http.StatusRequestHeaderFieldsTooLarge: {
 		Heading: "Your browser sent too much along",
@@ -74,8 +83,9 @@ var texts = map[int]text{
 			"Delete the cookies of this site and try again.",
 			"Try a private window: if that works, it is the cookies.",
 		},
-		Operator: "maxHeaderBytes and maxHeaderFields set the limits.",
-		Stations: atBrowser,
+		Causes: []cause{{"head_too_large", "the header fields are over the limit"}},
+		Look:   "maxHeaderBytes and maxHeaderFields set the limits.",
+		Way:    endsAtClient,
 	},
 	http.StatusBadGateway: {
 		Heading: "The site is not answering",
@@ -84,21 +94,31 @@ var texts = map[int]text{
 			"Try again in a minute.",
 			"If it lasts, tell the people who run the site.",
 		},
-		Operator: "no_backend means that every backend is marked dead or the frontend lists none; connect_failed and " +
-			"connect_timeout that nothing accepts connections there; backend_reset and bad_answer that the " +
-			"application broke off or did not speak HTTP. The log names the backend.",
-		Stations: atSite,
+		Causes: []cause{
+			{"no_backend", "every backend is marked dead, or the frontend lists none"},
+			{"backend_invalid", "the backend's URL cannot be used"},
+			{"connect_failed", "nothing accepts connections there, or TLS failed"},
+			{"connect_timeout", "the backend's machine does not answer"},
+			{"backend_reset", "the application broke the connection off"},
+			{"bad_answer", "the application did not answer in HTTP"},
+			{"retries_used_up", "no attempt succeeded"},
+			{"internal", "a fault of the gateway: its log has the stack"},
+		},
+		Look: "The log names the backend.",
+		Way:  endsAtSite,
 	},
 	http.StatusServiceUnavailable: {
 		Heading: "Too busy just now",
 		What:    "This request could not be taken on at the moment. That usually passes quickly.",
-		Do: []string{
-			"Wait a few seconds and try again.",
+		Do:      []string{"Wait a few seconds and try again."},
+		Causes: []cause{
+			{"backend_busy", "all connections to the backends are taken"},
+			{"store_unavailable", "no routes could be read yet"},
+			{"lookup_limited", "too many names without a frontend are being asked for"},
+			{"draining", "this gateway is about to stop"},
 		},
-		Operator: "backend_busy means that all connections to the backends are taken; store_unavailable that no routes " +
-			"could be read yet; lookup_limited that too many unknown names were asked for; draining that this " +
-			"gateway is about to stop.",
-		Stations: atGateway,
+		Look: "/readyz and /metrics on the admin port show the state of the store.",
+		Way:  endsAtGateway,
 	},
 	http.StatusGatewayTimeout: {
 		Heading: "The site took too long to answer",
@@ -108,17 +128,19 @@ var texts = map[int]text{
 			"If you were sending or paying for something, check first whether it went through: " +
 				"the site may still have been working on it.",
 		},
-		Operator: "responseTimeout and retryTimeout set the limits. The log names the backend; look there for slow requests.",
-		Stations: atSite,
+		Causes: []cause{
+			{"response_timeout", "the backend did not begin its answer in time"},
+			{"retry_timeout", "the time for all attempts together ran out"},
+		},
+		Look: "responseTimeout and retryTimeout set the limits. The log names the backend.",
+		Way:  endsAtSite,
 	},
 	http.StatusLoopDetected: {
 		Heading: "The request went round in circles",
 		What:    "The way to this site leads back to where it began, so the request could never arrive.",
-		Do: []string{
-			"Tell the people who run the site: only they can put this right.",
-		},
-		Operator: "A backend of this frontend leads back to a gateway. Compare its addresses with those that the " +
-			"gateways listen on.",
-		Stations: atGateway,
+		Do:      []string{"Tell the people who run the site: only they can put this right."},
+		Causes:  []cause{{"loop", "the request has passed through too many gateways"}},
+		Look:    "A backend of this frontend leads back to a gateway: compare it with the addresses they listen on.",
+		Way:     endsAtGateway,
 	},
 }
