@@ -16,9 +16,8 @@ type Config struct {
 
 	// Driver lists the stores of the routes: one URL, or a read replica and the master.
 	Driver []string
-	// User and Group are names or decimal ids to drop to after binding. Group is never empty
-	// when User is set to something that can be looked up; it may be empty, meaning the
-	// primary group of User.
+	// User and Group are names or decimal ids to drop to after binding. An empty Group means
+	// the primary group of User.
 	User  string
 	Group string
 

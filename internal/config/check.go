@@ -1,0 +1,148 @@
+package config
+
+import "fmt"
+
+// complete fills in what one key takes over from another.
+func (l *loader) complete() {
+	c := l.config
+	if !c.IsSet("server.responseTimeout") {
+		c.Server.ResponseTimeout = c.Server.TCPTimeout
+		c.origins["server.responseTimeout"] = Origin{Source: FromKey, Name: "server.tcpTimeout"}
+	}
+	l.completeMaxSockets()
+	completeBinds(c.HTTP.Bind, HTTPS{Port: c.HTTP.Port})
+	completeBinds(c.HTTPS.Bind, c.HTTPS)
+}
+
+// completeMaxSockets lets Hipache's limit count only where it did: its agent was used with
+// keep-alive alone.
+func (l *loader) completeMaxSockets() {
+	c := l.config
+	switch {
+	case c.Server.HTTPKeepAlive && c.IsSet("server.maxSockets"):
+		if !c.IsSet("server.maxBackendConnections") {
+			c.Server.MaxBackendConnections = c.Server.MaxSockets
+			c.origins["server.maxBackendConnections"] = Origin{Source: FromKey, Name: "server.maxSockets"}
+		}
+	case c.IsSet("server.maxSockets"):
+		l.warnf("server.maxSockets has no meaning without httpKeepAlive true: server.maxBackendConnections (%d) counts",
+			c.Server.MaxBackendConnections)
+	}
+	if c.IsSet("server.httpKeepAlive") && !c.Server.HTTPKeepAlive {
+		l.warnf("server.httpKeepAlive false has no meaning here: connections to backends are always reused")
+	}
+}
+
+// completeBinds hands each entry what it does not say itself. The passphrase belongs to the key
+// that it opens (Hipache: lib/config/config.js).
+func completeBinds(binds []Bind, shared HTTPS) {
+	for i := range binds {
+		b := &binds[i]
+		if b.Port == 0 {
+			b.Port = shared.Port
+		}
+		if b.Key == "" {
+			b.Key = shared.Key
+		}
+		if b.Cert == "" {
+			b.Cert = shared.Cert
+		}
+		if b.Passphrase == "" && b.Key == shared.Key {
+			b.Passphrase = shared.Passphrase
+		}
+		if b.CA == nil {
+			b.CA = shared.CA
+		}
+		if b.Ciphers == "" {
+			b.Ciphers = shared.Ciphers
+		}
+	}
+}
+
+// check holds keys against each other.
+func (l *loader) check() {
+	c := l.config
+	if len(c.HTTP.Bind)+len(c.HTTPS.Bind) == 0 {
+		l.wrong("http.bind", "must name an address, or https.bind must: there is nothing to listen on")
+	}
+	l.checkHTTPS()
+	l.checkAddresses()
+	l.checkDrivers()
+	if l.opts.Root && c.User == "" {
+		l.wrong("user", "must not be empty when started as root: name a user such as \"www-data\", "+
+			"or say \"root\" if that is what you want")
+	}
+	if c.Server.DrainDelay > 0 && c.Server.DrainTimeout == 0 {
+		l.wrong("server.drainTimeout", "must be more than 0 when server.drainDelay is set")
+	}
+}
+
+func (l *loader) checkHTTPS() {
+	c := l.config
+	for i, b := range c.HTTPS.Bind {
+		if b.Key == "" || b.Cert == "" {
+			l.wrong("https.bind", fmt.Sprintf("needs a key and a certificate: entry %d (%s) has not both; "+
+				"set https.key and https.cert", i+1, b.HostPort()))
+		}
+	}
+	if len(c.HTTPS.Bind) == 0 && c.IsSet("https.cert") {
+		l.warnf("https.cert is set but https.bind is empty: there is no HTTPS listener")
+	}
+	for _, b := range c.HTTP.Bind {
+		if b.Key != "" || b.Cert != "" {
+			l.wrong("http.bind", fmt.Sprintf("must not have a key or certificate: move %s to https.bind", b.HostPort()))
+		}
+	}
+}
+
+// checkAddresses finds two listeners on one address before the system does, which could only say
+// "address already in use".
+func (l *loader) checkAddresses() {
+	c := l.config
+	taken := make(map[string]string)
+	claim := func(path, address string) {
+		if other, ok := taken[address]; ok {
+			l.wrong(path, fmt.Sprintf("must not use %s twice: it is in %s already", address, other))
+			return
+		}
+		taken[address] = path
+	}
+	for _, b := range c.HTTP.Bind {
+		claim("http.bind", b.HostPort())
+	}
+	for _, b := range c.HTTPS.Bind {
+		claim("https.bind", b.HostPort())
+	}
+	if c.Admin.Port != 0 {
+		claim("admin.bind", Bind{Address: c.Admin.Bind, Port: c.Admin.Port}.HostPort())
+	}
+}
+
+func (l *loader) checkDrivers() {
+	c := l.config
+	switch {
+	case len(c.Driver) == 0:
+		l.wrong("driver", "must name a store, such as redis://127.0.0.1:6379 or file:routes.json")
+	case len(c.Driver) > 2:
+		l.wrong("driver", "must be one URL, or two: a read replica and the write master")
+	}
+	if l.opts.CheckDriver == nil {
+		return
+	}
+	for _, driver := range c.Driver {
+		if err := l.opts.CheckDriver(driver); err != nil {
+			l.wrong("driver", err.Error())
+		}
+	}
+}
+
+// wrong adds a mistake about the effective value of a key.
+func (l *loader) wrong(path, rule string) {
+	key, ok := keyByPath(path)
+	if !ok {
+		panic("BUG: no key " + path)
+	}
+	l.mistakes = append(l.mistakes, Mistake{
+		Path: path, Value: fmt.Sprintf("%q", key.display(l.config)), Rule: rule, Origin: l.config.origins[path],
+	})
+}

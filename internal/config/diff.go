@@ -1,0 +1,43 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Change is a key that has another value after a reload.
+type Change struct {
+	Path     string
+	Old, New string // as --dry shows them; secrets are hidden in both
+	Live     bool   // takes effect at once; otherwise only a restart brings it
+}
+
+// String tells the change in one line, such as "server.retryOnError: 3 -> 5".
+func (c Change) String() string {
+	return fmt.Sprintf("%s: %q -> %q", c.Path, c.Old, c.New)
+}
+
+// Diff lists what a reload from old to now changes, in the order of the table.
+func Diff(old, now *Config) []Change {
+	var changes []Change
+	for _, k := range table {
+		if k.Instead != "" || k.equal(old, now) {
+			continue
+		}
+		changes = append(changes, Change{Path: k.Path, Old: k.display(old), New: k.display(now), Live: k.Live})
+	}
+	return changes
+}
+
+// equal compares by the whole value: what is displayed leaves secrets out.
+func (k Key) equal(a, b *Config) bool {
+	left, ok := k.field(a).(*[]Bind)
+	if !ok {
+		return formatValue(k.field(a)) == formatValue(k.field(b))
+	}
+	return slices.EqualFunc(*left, *k.field(b).(*[]Bind), func(x, y Bind) bool {
+		sameCA := slices.Equal(x.CA, y.CA)
+		x.CA, y.CA = nil, nil
+		return sameCA && fmt.Sprintf("%#v", x) == fmt.Sprintf("%#v", y)
+	})
+}

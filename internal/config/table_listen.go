@@ -1,0 +1,81 @@
+package config
+
+// listenKeys: where clients reach sluice.
+var listenKeys = []Key{
+	{
+		Path: "http.bind", Default: "127.0.0.1", Hipache: true,
+		Doc:   "Addresses for plain HTTP: an IP, a list of IPs, or objects {address, port, proxyProtocol}.",
+		field: func(c *Config) any { return &c.HTTP.Bind },
+	},
+	{
+		Path: "http.port", Default: "80", Bare: "8080", Hipache: true, Rule: portNumber,
+		Doc:   "Port of every http.bind entry that names none.",
+		field: func(c *Config) any { return &c.HTTP.Port },
+	},
+	{
+		Path: "https.bind", Default: "", Hipache: true,
+		Doc: "Addresses for HTTPS, as http.bind; objects may also hold key, cert, passphrase, ca and ciphers. " +
+			"Empty: no HTTPS.",
+		field: func(c *Config) any { return &c.HTTPS.Bind },
+	},
+	{
+		Path: "https.port", Default: "443", Hipache: true, Rule: portNumber,
+		Doc:   "Port of every https.bind entry that names none.",
+		field: func(c *Config) any { return &c.HTTPS.Port },
+	},
+	{
+		Path: "https.key", Rule: fileName,
+		Doc:   "File with the private key (PEM) for entries that name none.",
+		field: func(c *Config) any { return &c.HTTPS.Key },
+	},
+	{
+		Path: "https.cert", Rule: fileName,
+		Doc:   "File with the certificate and its chain (PEM) for entries that name none.",
+		field: func(c *Config) any { return &c.HTTPS.Cert },
+	},
+	{
+		Path: "https.passphrase", Secret: true,
+		Doc:   "Passphrase of https.key.",
+		field: func(c *Config) any { return &c.HTTPS.Passphrase },
+	},
+	{
+		Path: "https.ca", Rule: fileName,
+		Doc:   "Files with further certificates of the chain (PEM).",
+		field: func(c *Config) any { return &c.HTTPS.CA },
+	},
+	{
+		Path: "https.ciphers", Rule: printable,
+		Doc:   "OpenSSL cipher list for TLS 1.2. Empty: today's safe suites.",
+		field: func(c *Config) any { return &c.HTTPS.Ciphers },
+	},
+	{
+		Path:    "https.honorCipherOrder",
+		Instead: "the Go TLS library orders suites by what both sides run fastest and safest",
+		Doc:     "Prefer the server's order of cipher suites.",
+	},
+	{
+		Path:    "https.secureProtocol",
+		Instead: "sluice speaks TLS 1.2 and 1.3, nothing older",
+		Doc:     "OpenSSL method name.",
+	},
+	{
+		Path:    "https.secureOptions",
+		Instead: "sluice speaks TLS 1.2 and 1.3 and needs no OpenSSL options",
+		Doc:     "OpenSSL option bits.",
+	},
+	{
+		Path: "admin.bind", Default: "127.0.0.1", Rule: printable,
+		Doc:   "Address of the admin listener: /metrics, /healthz, /readyz, /debug/pprof/. Keep it private.",
+		field: func(c *Config) any { return &c.Admin.Bind },
+	},
+	{
+		Path: "admin.port", Default: "8079", Rule: between(0, 65535),
+		Doc:   "Port of the admin listener; 0 switches it off.",
+		field: func(c *Config) any { return &c.Admin.Port },
+	},
+}
+
+var (
+	fileName  = eachString("a file name without control characters", isPrintable)
+	printable = eachString("text without control characters", isPrintable)
+)
