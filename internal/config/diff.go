@@ -2,7 +2,7 @@ package config
 
 import (
 	"fmt"
-	"slices"
+	"reflect"
 )
 
 // Change is a key that has another value after a reload.
@@ -31,13 +31,5 @@ func Diff(old, now *Config) []Change {
 
 // equal compares by the whole value: what is displayed leaves secrets out.
 func (k Key) equal(a, b *Config) bool {
-	left, ok := k.field(a).(*[]Bind)
-	if !ok {
-		return formatValue(k.field(a)) == formatValue(k.field(b))
-	}
-	return slices.EqualFunc(*left, *k.field(b).(*[]Bind), func(x, y Bind) bool {
-		sameCA := slices.Equal(x.CA, y.CA)
-		x.CA, y.CA = nil, nil
-		return sameCA && fmt.Sprintf("%#v", x) == fmt.Sprintf("%#v", y)
-	})
+	return reflect.DeepEqual(k.field(a), k.field(b))
 }

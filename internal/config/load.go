@@ -117,7 +117,7 @@ func (l *loader) applyFile(root node) {
 		key, known := keyByPath(e.path)
 		switch {
 		case !known:
-			l.unknown(e.path, origin, func(p string) (string, int) { return nearestKey(p) })
+			l.unknown(e.path, origin, nearestKey)
 		case key.Instead != "":
 			l.warnf("%s has no meaning here: %s", key.Path, key.Instead)
 		default:
@@ -188,7 +188,7 @@ func (l *loader) applyEnvironment() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.env)) {
 		if strings.HasPrefix(name, envPrefix) && !slices.Contains(known, name) && !isServiceLink(name, l.env[name]) {
-			l.unknown(name, Origin{Source: FromEnv, Name: name}, func(n string) (string, int) { return nearest(n, known) })
+			l.unknown(name, Origin{Source: FromEnv, Name: name}, func(n string) (string, int) { return nearestVariable(n, known) })
 		}
 	}
 }

@@ -93,6 +93,15 @@ func nearestKey(path string) (string, int) {
 	return best, distance
 }
 
+// nearestVariable does the same for a variable's name. The prefix that all share counts for nothing.
+func nearestVariable(name string, known []string) (string, int) {
+	best, distance := nearest(name, known)
+	if own := len(name) - len(envPrefix); distance > suggestDistance || distance > own/2 {
+		return "", distance
+	}
+	return best, distance
+}
+
 // editDistance counts the insertions, deletions, replacements and swaps of neighbours between two
 // strings (optimal string alignment), since swapped letters are one slip of the fingers, not two.
 func editDistance(a, b string) int {
