@@ -27,6 +27,9 @@ const (
 	// Limit: longer lines are dropped. A line of a request head within the default limits has at
 	// most this length with every byte escaped; syslog takes no message of more than about 200 KiB.
 	maxLineBytes = 64 << 10
+	// urgeFraction is the part of MaxPending that is worth a write before FlushInterval is over. The
+	// rest is room for the lines that come while the sink is slow.
+	urgeFraction = 8
 	// Limit: line buffers that grew beyond this are not kept.
 	maxScratchBytes = 8 << 10
 )
@@ -48,7 +51,7 @@ type Options struct {
 	// as much address space is reserved, and memory used as far as lines ever gather.
 	MaxPending int
 	// FlushInterval is how long a line may wait in memory before it is written. 0 or less means
-	// DefaultFlushInterval. Lines that fill half of MaxPending are written at once.
+	// DefaultFlushInterval. An eighth of MaxPending is written at once.
 	FlushInterval time.Duration
 	// Log receives what goes wrong with the sink, at most one line a minute of each kind. Nil
 	// discards it.
@@ -67,7 +70,7 @@ type Writer struct {
 	flushInterval time.Duration
 	log           *slog.Logger
 	begin         chan struct{} // a line was added to empty memory
-	urge          chan struct{} // memory is half full
+	urge          chan struct{} // enough has gathered for a write of its own
 	requests      chan request
 	closing       chan struct{}
 	done          chan struct{} // closed when the goroutine has ended
@@ -168,7 +171,8 @@ func (w *Writer) Enabled() bool { return w != nil }
 // allocates nothing, never waits for I/O, and keeps nothing of r.
 //
 // Lines stand in the log in the order of their calls. One buffer for all cores costs little: a
-// line is formatted outside the lock, which is held for a copy of some 200 bytes.
+// line is formatted outside the lock, which is held for the copy of some 200 bytes: about 20 ns, or
+// a five-hundredth of the time at 100 000 lines a second.
 func (w *Writer) Log(r *Record) {
 	if w == nil {
 		return
@@ -198,7 +202,7 @@ func (w *Writer) add(text []byte) bool {
 	if before == 0 {
 		notify(w.begin)
 	}
-	if half := w.maxPending / 2; before < half && after >= half {
+	if much := w.maxPending / urgeFraction; before < much && after >= much {
 		notify(w.urge)
 	}
 	return true
