@@ -22,6 +22,8 @@ type Bind struct {
 	Passphrase string   // secret: opens Key
 	CA         []string // files with further certificates of the chain, PEM
 	Ciphers    string   // an OpenSSL cipher list; empty means the safe set of today
+	// SecureProtocol is Node's name of a TLS method; empty means TLS 1.2 and 1.3.
+	SecureProtocol string
 }
 
 // HostPort gives the address as [net.Listen] takes it.
@@ -54,7 +56,7 @@ var bindFields = []struct {
 	{"passphrase", func(b *Bind) any { return &b.Passphrase }},
 	{"ca", func(b *Bind) any { return &b.CA }},
 	{"ciphers", func(b *Bind) any { return &b.Ciphers }},
-	{"secureProtocol", nil},
+	{"secureProtocol", func(b *Bind) any { return &b.SecureProtocol }},
 	{"secureOptions", nil},
 	{"honorCipherOrder", nil},
 }

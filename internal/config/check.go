@@ -56,6 +56,9 @@ func completeBinds(binds []Bind, shared HTTPS) {
 		if b.Ciphers == "" {
 			b.Ciphers = shared.Ciphers
 		}
+		if b.SecureProtocol == "" {
+			b.SecureProtocol = shared.SecureProtocol
+		}
 	}
 }
 

@@ -91,6 +91,8 @@ type HTTPS struct {
 	Passphrase string
 	CA         []string
 	Ciphers    string
+	// SecureProtocol is Node's name of a TLS method; empty means TLS 1.2 and 1.3.
+	SecureProtocol string
 }
 
 // Admin holds the keys of the "admin" object. Port 0 means no admin listener.

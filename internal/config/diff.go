@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 )
 
@@ -32,4 +33,19 @@ func Diff(old, now *Config) []Change {
 // equal compares by the whole value: what is displayed leaves secrets out.
 func (k Key) equal(a, b *Config) bool {
 	return reflect.DeepEqual(k.field(a), k.field(b))
+}
+
+// Merge gives the configuration that a process runs with after a reload: loaded, except that keys
+// which need a restart keep the value that they have in running.
+func Merge(running, loaded *Config) *Config {
+	merged := *loaded
+	merged.origins = maps.Clone(loaded.origins)
+	for _, k := range table {
+		if k.Instead != "" || k.Live {
+			continue
+		}
+		reflect.ValueOf(k.field(&merged)).Elem().Set(reflect.ValueOf(k.field(running)).Elem())
+		merged.origins[k.Path] = running.origins[k.Path]
+	}
+	return &merged
 }

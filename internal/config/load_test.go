@@ -83,7 +83,7 @@ func TestLoad_HipacheSample(t *testing.T) {
 	}
 	for _, key := range []string{
 		"server.workers", "server.lruCache", "server.maxSockets", "server.httpKeepAlive",
-		"https.honorCipherOrder", "https.secureProtocol", "https.secureOptions",
+		"https.honorCipherOrder", "https.secureOptions",
 	} {
 		if n := countWarnings(warnings, key); n != 1 {
 			t.Errorf("%d warnings about %s, want 1: %q", n, key, warnings)

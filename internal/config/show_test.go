@@ -149,3 +149,17 @@ func TestDiff_SaysWhatNeedsRestart(t *testing.T) {
 		t.Errorf("changes between equals: %v", same)
 	}
 }
+
+func TestMerge_KeepsWhatNeedsRestart(t *testing.T) {
+	t.Parallel()
+	running := mustLoad(t, `{"server": {"retryOnError": 3}, "http": {"port": 81}}`)
+	loaded := mustLoad(t, `{"server": {"retryOnError": 5}, "http": {"port": 82}}`)
+	merged := Merge(running, loaded)
+	if merged.Server.RetryOnError != 5 || merged.HTTP.Port != 81 || merged.HTTP.Bind[0].Port != 81 {
+		t.Errorf("merged: retryOnError %d, port %d, bind %v; want 5, 81 and 81",
+			merged.Server.RetryOnError, merged.HTTP.Port, merged.HTTP.Bind)
+	}
+	if running.Server.RetryOnError != 3 || loaded.HTTP.Port != 82 {
+		t.Error("Merge changed one of its arguments")
+	}
+}

@@ -49,14 +49,15 @@ var listenKeys = []Key{
 		field: func(c *Config) any { return &c.HTTPS.Ciphers },
 	},
 	{
+		Path: "https.secureProtocol", Rule: printable,
+		Doc: "Name of a TLS method as in Node.js, such as TLSv1_2_method. Empty: TLS 1.2 and 1.3; " +
+			"nothing older can be had.",
+		field: func(c *Config) any { return &c.HTTPS.SecureProtocol },
+	},
+	{
 		Path:    "https.honorCipherOrder",
 		Instead: "the Go TLS library orders suites by what both sides run fastest and safest",
 		Doc:     "Prefer the server's order of cipher suites.",
-	},
-	{
-		Path:    "https.secureProtocol",
-		Instead: "sluice speaks TLS 1.2 and 1.3, nothing older",
-		Doc:     "OpenSSL method name.",
 	},
 	{
 		Path:    "https.secureOptions",

@@ -22,8 +22,8 @@ var proxyKeys = []Key{
 		field: func(c *Config) any { return &c.Server.AccessLogFormat },
 	},
 	{
-		Path: "server.staticDir", Default: "", Hipache: true, Live: true, Rule: fileName,
-		Doc:   "Folder with error_<status>.html and error_default.html pages. Empty: built-in pages.",
+		Path: "server.staticDir", Default: "", Hipache: true, Rule: fileName,
+		Doc:   "Folder with error_<status>.html and error_default.html pages. Empty: built-in pages. SIGHUP reads it again.",
 		field: func(c *Config) any { return &c.Server.StaticDir },
 	},
 	{
