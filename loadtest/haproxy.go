@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"text/template"
+)
+
+// haproxyTemplate is HAProxy as a proxy: connections to the backend shared by all clients, the
+// usual forwarding fields, names through a map where there are many.
+var haproxyTemplate = template.Must(template.New("haproxy").Parse(`
+global
+  nbthread {{.Threads}}
+  maxconn 8192
+  ssl-default-bind-options ssl-min-ver TLSv1.2
+{{- if .Log}}
+  log stdout format raw local0 info
+{{- end}}
+defaults
+  mode http
+  timeout client 300s
+  timeout server 300s
+  timeout connect 5s
+  timeout http-keep-alive 300s
+  http-reuse always
+  option forwardfor
+{{- if .Log}}
+  log global
+  option httplog
+{{- end}}
+frontend edge
+  bind 127.0.0.1:{{.Port}}{{if .TLS}} ssl crt {{.PEM}}{{end}} backlog 4096
+  http-request set-header X-Real-IP %[src]
+  http-request set-header X-Forwarded-Proto {{if .TLS}}https{{else}}http{{end}}
+  http-request set-header X-Forwarded-Port %[dst_port]
+{{- if .Map}}
+  use_backend %[req.hdr(host),map_str({{.Map}})]
+{{- else}}
+  default_backend pool
+{{- end}}
+backend pool
+  server one 127.0.0.1:{{.Backend}}
+`))
+
+// haproxyMaker starts HAProxy with one thread per core.
+func haproxyMaker(name string, logs bool) maker {
+	return func(ctx context.Context, s *site, w work, _ *options) (*contestant, error) {
+		port, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		c := &contestant{name: name, url: proxyURL(w, port)}
+		hostMap := ""
+		if w.hosts > 1 {
+			hostMap = s.path(name + ".map")
+			if err := writeHostMap(hostMap, w.hosts, "pool"); err != nil {
+				return nil, err
+			}
+		}
+		config := s.path(name + ".conf")
+		err = writeTemplate(config, haproxyTemplate, map[string]any{
+			"Threads": proxyWorkers(), "Log": logs, "Map": hostMap, "Port": port,
+			"Backend": s.backends[0], "TLS": w.tls, "PEM": s.pemFile,
+		})
+		if err != nil {
+			return nil, err
+		}
+		if c.proc, err = startHAProxy(c, s, config, logs); err != nil {
+			return nil, err
+		}
+		return c.await(ctx, w)
+	}
+}
+
+// startHAProxy starts HAProxy in the foreground; its log goes to a file by way of its output.
+func startHAProxy(c *contestant, s *site, config string, logs bool) (*process, error) {
+	path, err := lookTool("haproxy")
+	if err != nil {
+		return nil, err
+	}
+	if !logs {
+		return startProcess(c.name, nil, path, "-db", "-f", config)
+	}
+	c.logFile = s.path(c.name + ".log")
+	out, err := os.OpenFile(c.logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("open log of %s: %w", c.name, err)
+	}
+	defer out.Close() // HAProxy has its own descriptor.
+	return startProcess(c.name, out, path, "-db", "-f", config)
+}

@@ -1,0 +1,301 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// needTools skips a test on a machine that lacks what the load test drives.
+func needTools(t *testing.T, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		if _, err := lookTool(name); err != nil {
+			t.Skip(err)
+		}
+	}
+}
+
+// buildSluice builds the binary from this working tree.
+func buildSluice(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "sluice")
+	out, err := exec.Command("go", "build", "-o", binary, "sluice/cmd/sluice").CombinedOutput()
+	if err != nil {
+		t.Fatalf("build sluice: %v\n%s", err, out)
+	}
+	return binary
+}
+
+// runShort runs the program in its short form and returns what it printed and kept.
+func runShort(t *testing.T, args ...string) (string, results) {
+	t.Helper()
+	dir := t.TempDir()
+	var out, errOut bytes.Buffer
+	args = append([]string{"-short", "-results", dir}, args...)
+	if status := run(t.Context(), args, &out, &errOut); status != exitOK {
+		t.Fatalf("loadtest %s: status %d\n%s%s", strings.Join(args, " "), status, &out, &errOut)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("results: %v, %v; want one file", files, err)
+	}
+	text, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r results
+	if err := json.Unmarshal(text, &r); err != nil {
+		t.Fatal(err)
+	}
+	return out.String(), r
+}
+
+func TestShort_RivalsWithoutErrors(t *testing.T) {
+	needTools(t, "wrk", "nginx", "redis-server")
+	out, r := runShort(t, "-work", "small", "-contestants", "sluice,nginx+log", "-sluice", buildSluice(t))
+	if len(r.Samples) != 2 {
+		t.Fatalf("%d samples, want 2", len(r.Samples))
+	}
+	for _, s := range r.Samples {
+		if s.CPUMicros <= 0 || s.Rate <= 0 || s.P99Millis <= 0 {
+			t.Errorf("sample %+v has figures that are not positive", s)
+		}
+	}
+	for _, want := range []string{"CPU µs/req", "sluice as a multiple", "nginx+log"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the output does not contain %q:\n%s", want, out)
+		}
+	}
+}
+
+func TestShort_RouteChangesWithoutErrors(t *testing.T) {
+	needTools(t, "wrk", "nginx", "redis-server")
+	_, r := runShort(t, "-scenario", "route-changes", "-rate", "50", "-sluice", buildSluice(t))
+	if r.Routes == nil || r.Routes.Changes == 0 || r.Routes.Wrk.Requests == 0 {
+		t.Errorf("result %+v, want changes and requests", r.Routes)
+	}
+}
+
+func TestParseFlags_RefusesAndSaysWhy(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"unknown scenario", []string{"-scenario", "x"}, `-scenario "x"`},
+		{"unknown work", []string{"-work", "small,x"}, `-work "x": must be one of small, 10k`},
+		{"no work", []string{"-work", ","}, "-work: must name at least one"},
+		{"unknown contestant", []string{"-contestants", "apache"}, `-contestants "apache"`},
+		{"contestant twice", []string{"-contestants", "nginx,nginx"}, "named twice"},
+		{"base without binary", []string{"-contestants", "base"}, "-base"},
+		{"no rounds", []string{"-rounds", "0"}, "-rounds 0: must be from 1"},
+		{"half a second", []string{"-duration", "500ms"}, "whole seconds"},
+		{"broken seconds", []string{"-duration", "1500ms"}, "whole seconds"},
+		{"too many connections", []string{"-connections", "100000"}, "-connections 100000"},
+		{"stray word", []string{"small"}, `unexpected argument "small"`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := parseFlags(tt.args, io.Discard)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want one that says %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestParseFlags_DependentDefaults(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name     string
+		args     []string
+		rounds   int
+		duration time.Duration
+	}{
+		{"rivals", nil, 5, 5 * time.Second},
+		{"route changes", []string{"-scenario", "route-changes"}, 5, time.Minute},
+		{"short", []string{"-short"}, 1, 2 * time.Second},
+	}
+	for _, tt := range tests {
+		o, err := parseFlags(tt.args, io.Discard)
+		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		if o.rounds != tt.rounds || o.duration != tt.duration {
+			t.Errorf("%s: %d rounds of %v, want %d of %v", tt.name, o.rounds, o.duration, tt.rounds, tt.duration)
+		}
+	}
+	o, err := parseFlags([]string{"-base", "/old/sluice", "-contestants", "sluice,nginx"}, io.Discard)
+	if want := []string{"sluice", "base", "nginx"}; err != nil || !slices.Equal(o.contestants, want) {
+		t.Errorf("contestants %v, %v; want %v", o.contestants, err, want)
+	}
+}
+
+func TestParseStat_CountsFieldsAfterTheName(t *testing.T) {
+	t.Parallel()
+	group, ticks, err := parseStat("42 (a) b) (c) S 1 40 40 0 -1 4194560 1 2 3 4 150 50 0 0 20 0 1 0")
+	if err != nil || group != 40 || ticks != 200 {
+		t.Errorf("parseStat = %d, %d, %v; want group 40, 200 ticks", group, ticks, err)
+	}
+	if _, _, err := parseStat("42 (a) S 1 40"); err == nil {
+		t.Error("parseStat accepts a short line")
+	}
+}
+
+func TestParseReport(t *testing.T) {
+	t.Parallel()
+	const errorsPart = `"errors":{"connect":1,"read":2,"write":3,"status":4,"timeout":5}}`
+	r, err := parseReport("Running 1s test\nREPORT {\"requests\":10,\"micros\":1000000,\"p50\":3,\"p99\":4,\"max\":5," +
+		errorsPart + "\nmore\n")
+	want := report{Requests: 10, Micros: 1_000_000, P50: 3, P99: 4, Max: 5, Errors: wrkErrors{1, 2, 3, 4, 5}}
+	if err != nil || r != want {
+		t.Errorf("parseReport = %+v, %v; want %+v", r, err, want)
+	}
+	if got := r.Errors.total(); got != 15 {
+		t.Errorf("total = %d, want 15", got)
+	}
+	for _, bad := range []string{"", "REPORT {", `REPORT {"requests":0,"micros":1,` + errorsPart} {
+		if _, err := parseReport(bad); err == nil {
+			t.Errorf("parseReport(%q) succeeds", bad)
+		}
+	}
+}
+
+func TestRatio_ComparesRoundByRound(t *testing.T) {
+	t.Parallel()
+	got, ok := ratio([]float64{2, 9, 4}, []float64{1, 3, 4})
+	if want := (spread{median: 2, min: 1, max: 3}); !ok || got != want {
+		t.Errorf("ratio = %v, %v; want %v", got, ok, want)
+	}
+	if got, ok := ratio([]float64{1}, []float64{0}); ok {
+		t.Errorf("ratio to zero = %v, want none", got)
+	}
+	if got := median([]float64{4, 1, 3, 2}); got != 2.5 {
+		t.Errorf("median of four = %v, want 2.5", got)
+	}
+}
+
+func TestOverlay_ReplacesKeysInsideSections(t *testing.T) {
+	t.Parallel()
+	config := map[string]any{"server": map[string]any{"accessLog": "a", "debug": false}, "driver": "redis:"}
+	overlay(config, map[string]any{
+		"server": map[string]any{"debug": true},
+		"cache":  map[string]any{"maxHosts": 5.0},
+		"driver": "file:routes.json",
+	})
+	want := map[string]any{
+		"server": map[string]any{"accessLog": "a", "debug": true},
+		"cache":  map[string]any{"maxHosts": 5.0},
+		"driver": "file:routes.json",
+	}
+	if !reflect.DeepEqual(config, want) {
+		t.Errorf("overlay made %v, want %v", config, want)
+	}
+}
+
+func TestSamplesError_NamesWhoFailed(t *testing.T) {
+	t.Parallel()
+	good := sample{Work: "small", Contestant: "nginx"}
+	bad := sample{Work: "10k", Contestant: "sluice", Round: 1, Wrk: report{Errors: wrkErrors{Status: 7}}}
+	if err := samplesError([]sample{good}); err != nil {
+		t.Errorf("error %v for samples without errors", err)
+	}
+	err := samplesError([]sample{good, bad})
+	if err == nil || !strings.Contains(err.Error(), "work 10k, round 2: errors of sluice: 7") {
+		t.Errorf("error %v does not name the sample", err)
+	}
+}
+
+func TestProcess_StopEndsTheWholeGroup(t *testing.T) {
+	t.Parallel()
+	// A shell that ignores SIGTERM in its child: only the group's end reaches it.
+	p, err := startProcess("shell", nil, "/bin/sh", "-c", "(trap '' TERM; exec sleep 600) & echo $!; exec sleep 600")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var child string
+	err = p.await(t.Context(), 10*time.Second, func() error {
+		if child = p.log.String(); child == "" {
+			return io.ErrNoProgress
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.cpuTime(); err != nil {
+		t.Error(err)
+	}
+	p.stop()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		stat, err := os.ReadFile("/proc/" + child + "/stat")
+		if err != nil || bytes.Contains(stat, []byte(") Z ")) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("child %s still runs: %s", child, stat)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func TestProcess_AwaitTellsLastWords(t *testing.T) {
+	t.Parallel()
+	p, err := startProcess("shell", nil, "/bin/sh", "-c", "echo no such option >&2; exit 3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.stop()
+	err = p.await(t.Context(), 10*time.Second, func() error { return io.ErrNoProgress })
+	if err == nil || !strings.Contains(err.Error(), "no such option") {
+		t.Errorf("await = %v, want the program's last words", err)
+	}
+}
+
+func TestRouteStyles_EndWithTheNewList(t *testing.T) {
+	t.Parallel()
+	before, after := []string{"a", "b"}, []string{"b", "c"}
+	for _, style := range routeStyles {
+		t.Run(style.name, func(t *testing.T) {
+			t.Parallel()
+			list := []string{"vhost", "a", "b"}
+			if style.name == dedicateStyle {
+				list = nil // It never replaces one list by another.
+			}
+			for _, words := range style.write("key", "vhost", before, after) {
+				list = apply(list, words)
+			}
+			slices.Sort(list[1:])
+			if want := []string{"vhost", "b", "c"}; !slices.Equal(list, want) {
+				t.Errorf("list is %v, want %v", list, want)
+			}
+		})
+	}
+}
+
+// apply does to a list what Redis would do.
+func apply(list, words []string) []string {
+	switch words[0] {
+	case "DEL":
+		return nil
+	case "RPUSH":
+		return append(list, words[2:]...)
+	case "LREM":
+		if i := slices.Index(list, words[3]); i >= 0 {
+			return slices.Delete(list, i, i+1)
+		}
+	}
+	return list
+}

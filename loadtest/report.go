@@ -1,0 +1,115 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+)
+
+// printWork prints the medians of one kind of work and the ratios of the first contestant to each
+// of the others.
+func printWork(out io.Writer, o *options, w work, samples []sample) {
+	fmt.Fprintf(out, "\n%s: %d connections, %v a measurement, medians of interleaved rounds: %d\n",
+		w.title, o.connections, o.duration, o.rounds)
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	printTitles(t)
+	fmt.Fprintln(t, "errors\t")
+	for _, name := range o.contestants {
+		fmt.Fprint(t, name, "\t")
+		for _, f := range figures {
+			fmt.Fprintf(t, f.format+"\t", median(column(samples, name, f.of)))
+		}
+		fmt.Fprintf(t, "%d\t\n", errorsOf(samples, name))
+	}
+	_ = t.Flush() // An output that is gone is no reason to stop measuring.
+	printRatios(out, o, samples)
+}
+
+// printRatios prints how the first contestant compares, as median and range of the rounds' ratios.
+func printRatios(out io.Writer, o *options, samples []sample) {
+	if len(o.contestants) < 2 {
+		return
+	}
+	subject := o.contestants[0]
+	fmt.Fprintf(out, "%s as a multiple of each rival, round by round: median (smallest to largest)\n", subject)
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	printTitles(t)
+	fmt.Fprintln(t)
+	for _, rival := range o.contestants[1:] {
+		fmt.Fprint(t, rival, "\t")
+		for _, f := range figures {
+			r, ok := ratio(column(samples, subject, f.of), column(samples, rival, f.of))
+			if !ok {
+				fmt.Fprint(t, "-\t")
+				continue
+			}
+			fmt.Fprintf(t, "%.2f (%.2f to %.2f)\t", r.median, r.min, r.max)
+		}
+		fmt.Fprintln(t)
+	}
+	_ = t.Flush()
+}
+
+// printTitles prints the head of a table's columns but for the line's end.
+func printTitles(t io.Writer) {
+	fmt.Fprint(t, "\t")
+	for _, f := range figures {
+		fmt.Fprint(t, f.title, "\t")
+	}
+}
+
+// errorsOf sums up what went wrong in all rounds of a contestant.
+func errorsOf(samples []sample, contestant string) int64 {
+	var n int64
+	for _, s := range samples {
+		if s.Contestant == contestant {
+			n += s.Wrk.Errors.total()
+		}
+	}
+	return n
+}
+
+// results is what one run leaves behind.
+type results struct {
+	Machine machine           `json:"machine"`
+	Options map[string]string `json:"options"`
+	Samples []sample          `json:"samples,omitempty"`
+	Routes  *routeResult      `json:"route_changes,omitempty"`
+}
+
+// describe lists the options that a reader of results needs.
+func describe(o *options) map[string]string {
+	return map[string]string{
+		"scenario":    o.scenario,
+		"rounds":      fmt.Sprint(o.rounds),
+		"duration":    o.duration.String(),
+		"connections": fmt.Sprint(o.connections),
+		"sluice":      o.sluice,
+		"base":        o.base,
+		"config":      o.config,
+	}
+}
+
+// saveResults writes r as a file of its own and says where.
+func saveResults(o *options, out io.Writer, r results) error {
+	if o.results == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("save results: %w", err)
+	}
+	if err := os.MkdirAll(o.results, 0o755); err != nil {
+		return fmt.Errorf("save results: %w", err)
+	}
+	file := filepath.Join(o.results, time.Now().UTC().Format("20060102T150405.000Z")+"-"+o.scenario+".json")
+	if err := os.WriteFile(file, append(text, '\n'), 0o644); err != nil {
+		return fmt.Errorf("save results: %w", err)
+	}
+	fmt.Fprintln(out, "\nraw results:", file)
+	return nil
+}

@@ -1,0 +1,58 @@
+package main
+
+import "slices"
+
+// figure is one column of the table.
+type figure struct {
+	title  string
+	format string
+	of     func(sample) float64
+}
+
+var figures = []figure{
+	{"CPU µs/req", "%.1f", func(s sample) float64 { return s.CPUMicros }},
+	{"requests/s", "%.0f", func(s sample) float64 { return s.Rate }},
+	{"p50 ms", "%.2f", func(s sample) float64 { return s.P50Millis }},
+	{"p99 ms", "%.2f", func(s sample) float64 { return s.P99Millis }},
+}
+
+// median returns the middle of values, or the mean of the two in the middle; values are not empty.
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	half := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[half]
+	}
+	return (sorted[half-1] + sorted[half]) / 2
+}
+
+// column takes one figure of every sample of a contestant, by round.
+func column(samples []sample, contestant string, of func(sample) float64) []float64 {
+	var values []float64
+	for _, s := range samples {
+		if s.Contestant == contestant {
+			values = append(values, of(s))
+		}
+	}
+	return values
+}
+
+// spread is the median of several ratios with the smallest and the largest of them.
+type spread struct {
+	median, min, max float64
+}
+
+// ratio compares two contestants round by round: what the machine did to one of them in a round,
+// it did to the other as well. Rounds in which the rival's figure is zero say nothing.
+func ratio(subject, rival []float64) (spread, bool) {
+	var ratios []float64
+	for i := range min(len(subject), len(rival)) {
+		if rival[i] > 0 {
+			ratios = append(ratios, subject[i]/rival[i])
+		}
+	}
+	if len(ratios) == 0 {
+		return spread{}, false
+	}
+	return spread{median(ratios), slices.Min(ratios), slices.Max(ratios)}, true
+}
