@@ -106,7 +106,7 @@ func measure(ctx context.Context, c *contestant, o *options, w work) (sample, er
 	if err != nil {
 		return sample{}, err
 	}
-	return newSample(c.name, w.name, after-before, r), c.cutLog()
+	return newSample(c.name, w.name, after-before, r), c.checkLog()
 }
 
 // newSample brings the figures of one measurement into the units of the table.

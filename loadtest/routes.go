@@ -92,7 +92,8 @@ func judge(ctx context.Context, c *contestant, o *options, writer *routeWriter, 
 		errs = append(errs, fmt.Errorf("route-changes: %v of %d requests failed, want none; sluice counted:\n%s",
 			result.Wrk.Errors, result.Wrk.Requests, failureMetrics(c.adminURL)))
 	}
-	if want := float64(o.rate) * minRateShare; result.ChangesPerSec < want {
+	// The short form runs beside other tests: there the rate says nothing.
+	if want := float64(o.rate) * minRateShare; !o.short && result.ChangesPerSec < want {
 		errs = append(errs, fmt.Errorf("route-changes: %.1f changes a second, want %.1f: the machine is too busy",
 			result.ChangesPerSec, want))
 	}
