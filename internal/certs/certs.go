@@ -8,6 +8,7 @@ package certs
 import (
 	"crypto/tls"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 )
 
@@ -16,23 +17,23 @@ type Options struct {
 	// Cert and Key are the paths of PEM files; Cert may hold its chain. Both are required. They
 	// may name the same file.
 	Cert, Key string
-	// Passphrase decrypts the key; empty for a key in the clear. Never logged.
+	// Passphrase decrypts the key; ignored for a key in the clear. Never logged.
 	Passphrase string
-	// CA are paths of PEM files with further certificates; those that continue the chain of Cert
-	// are sent to clients after it, others are left out with a warning.
+	// CA are paths of PEM files with further certificates. Those that continue the chain of Cert
+	// are sent to clients after it, roots excepted; others are left out with a warning.
 	CA []string
-	// Ciphers is a list of OpenSSL's names (or Go's) separated by colons, commas or blanks. It
-	// applies to TLS 1.2; TLS 1.3 has its own fixed set. Empty means Go's current default.
+	// Ciphers is a list of OpenSSL's names or classes, or of Go's names, separated by colons, commas
+	// or blanks. It applies to TLS 1.2; TLS 1.3 has a fixed set. Empty means Go's default.
 	Ciphers string
-	// HonorCipherOrder has no meaning in Go, which orders suites itself by what both sides are fast
-	// and safe at; false draws no warning, true one line at Load.
+	// HonorCipherOrder asks for the order of Ciphers. Go has one of its own, which prefers what is
+	// safest and fastest on both sides; true together with Ciphers logs that.
 	HonorCipherOrder bool
-	// SecureProtocol is node's name of a method ("TLSv1_2_method", "TLS_method"); empty means TLS
-	// 1.2 and 1.3. Older versions cannot be had.
+	// SecureProtocol is node's name of a method, such as "TLSv1_2_method". Empty means TLS 1.2 and
+	// 1.3. Names of older versions get these too, with a warning.
 	SecureProtocol string
 	// ByName returns the certificate for the server name that a client asked for (lower-case, no
-	// trailing dot), or nil to use Cert. It is called in handshakes, concurrently, and must not
-	// block for long. Nil means Cert always.
+	// trailing dot), or nil for that of Cert. It is called in handshakes, concurrently, and a
+	// handshake waits for it. Nil means Cert always.
 	ByName func(name string) *tls.Certificate
 	// Log receives warnings. Nil discards them.
 	Log *slog.Logger
@@ -40,8 +41,9 @@ type Options struct {
 
 // Bundle is a certificate with its settings. All methods are safe for concurrent use.
 type Bundle struct {
-	options Options
-	current atomic.Pointer[tls.Config]
+	options  Options
+	settings settings
+	current  atomic.Pointer[tls.Certificate]
 }
 
 // Load reads everything that o names. Errors say which file is wrong, how, and the way out; an
@@ -50,7 +52,11 @@ func Load(o Options) (*Bundle, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	b := &Bundle{options: o}
+	s, err := parseSettings(o)
+	if err != nil {
+		return nil, err
+	}
+	b := &Bundle{options: o, settings: s}
 	if err := b.Reload(); err != nil {
 		return nil, err
 	}
@@ -58,20 +64,36 @@ func Load(o Options) (*Bundle, error) {
 }
 
 // Reload reads the files again and uses them for handshakes from then on; connections that are
-// open stay as they are. After an error everything stays as it was.
+// open, and session tickets, stay as they are. After an error the old certificate stays in use.
 func (b *Bundle) Reload() error {
-	cert, err := tls.LoadX509KeyPair(b.options.Cert, b.options.Key)
+	cert, err := loadPair(b.options)
 	if err != nil {
 		return err
 	}
-	b.current.Store(&tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}})
+	b.current.Store(cert)
 	return nil
 }
 
-// TLSConfig returns the configuration for a listener. It follows later reloads by itself.
+// TLSConfig returns the configuration for a listener. It follows later reloads by itself. HTTP/1.1
+// is the only protocol that it agrees to; clients that do not negotiate one are served as well.
 func (b *Bundle) TLSConfig() *tls.Config {
 	return &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return b.current.Load(), nil },
+		MinVersion:     b.settings.minVersion,
+		MaxVersion:     b.settings.maxVersion,
+		CipherSuites:   b.settings.ciphers,
+		NextProtos:     []string{"http/1.1"},
+		GetCertificate: b.certificate,
 	}
+}
+
+// certificate is the choice for one handshake. A swap behind GetCertificate, rather than of the
+// whole configuration, keeps the session ticket keys across reloads.
+func (b *Bundle) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if b.options.ByName != nil && hello.ServerName != "" {
+		name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
+		if cert := b.options.ByName(name); cert != nil {
+			return cert, nil
+		}
+	}
+	return b.current.Load(), nil
 }
