@@ -1,0 +1,133 @@
+# make help lists the targets. Continuous integration runs `make test`; nothing here needs more than
+# Go, git and the Debian packages that internal/testdeps names.
+
+# Tools run by `go run` at these versions; nothing is installed.
+STATICCHECK   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+BENCHSTAT     := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# FUZZTIME is how long each fuzz target runs, COUNT how often each benchmark does.
+FUZZTIME ?= 1m
+COUNT    ?= 10
+BENCH    ?= .
+# Packages with benchmarks, and those whose tests hold allocation budgets.
+HOT := ./cache/... ./proxy/... ./bench/...
+
+SHELL         := bash
+.SHELLFLAGS   := -o pipefail -ec
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list.
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##### Build and run
+
+.PHONY: build
+build: ## Build bin/sluice, one static binary.
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/sluice ./cmd/sluice
+
+.PHONY: run
+run: build ## Run sluice on 127.0.0.1:8080 with sample backends; REDIS=redis://host:port keeps the routes there.
+	@go build -o bin/run ./examples/run
+	@exec bin/run $(if $(REDIS),--redis '$(REDIS)')
+
+.PHONY: clean
+clean: ## Remove what these targets have built.
+	rm -rf bin dist coverage.out
+
+##### Tests
+
+.PHONY: test
+test: deps vet fmt-check ## Run everything that must pass: vet, formats, tests, short fuzzing, races.
+	go test ./...
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=3s
+	@$(MAKE) --no-print-directory race
+	@echo 'make test: all passed'
+
+.PHONY: deps
+deps:
+	@internal/testdeps/install.sh
+
+.PHONY: race
+race: deps ## Run the tests with the race detector, in random order.
+	go test -race -shuffle=on ./...
+
+.PHONY: e2e
+e2e: deps ## Run the end-to-end tests of the built binary.
+	go test -count=1 ./cmd/...
+
+.PHONY: alloc
+alloc: ## Run the tests that hold allocation budgets.
+	go test -count=1 -run Alloc $(HOT)
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME (1m).
+	@grep -rl --include='*_test.go' '^func Fuzz' . | sort | while read -r file; do \
+		for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$file"); do \
+			echo "fuzz $$target ($$(dirname "$$file")) for $(FUZZTIME)"; \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" || exit 1; \
+		done; \
+	done
+
+.PHONY: cover
+cover: deps ## Run the tests and show how much of the code they reach.
+	go test -coverpkg=./cmd/...,./proxy/...,./cache/...,./internal/... -coverprofile=coverage.out ./...
+	@go tool cover -func=coverage.out | tail -n 1
+	@echo 'in detail: go tool cover -html=coverage.out'
+
+##### Form
+
+.PHONY: fmt
+fmt: ## Format all Go files.
+	gofmt -s -w .
+
+.PHONY: fmt-check
+fmt-check:
+	@files=$$(gofmt -s -l .); [ -z "$$files" ] || { echo "not formatted, run make fmt:"; echo "$$files"; exit 1; }
+
+.PHONY: vet
+vet: ## Run go vet.
+	go vet ./...
+
+.PHONY: lint
+lint: ## Run staticcheck and golangci-lint.
+	go run $(STATICCHECK) ./...
+	go run $(GOLANGCI_LINT) run
+
+.PHONY: vuln
+vuln: ## Look for known vulnerabilities in what is linked.
+	go run $(GOVULNCHECK) ./...
+
+.PHONY: check
+check: fmt-check vet lint vuln test ## Run everything that a release must pass.
+
+##### Speed
+
+.PHONY: bench
+bench: ## Run the benchmarks COUNT (10) times; BENCH selects by name.
+	@mkdir -p dist/bench
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) $(HOT) | tee dist/bench/$(VERSION).txt
+	@go run $(BENCHSTAT) dist/bench/$(VERSION).txt
+
+.PHONY: bench-compare
+bench-compare: ## Run the benchmarks on commit BASE and on this tree in turns, and compare.
+	@[ -n '$(BASE)' ] || { echo 'which commit to compare with? make bench-compare BASE=<commit>'; exit 2; }
+	@mkdir -p dist/bench && rm -f dist/bench/base.txt dist/bench/head.txt
+	@base=$$(mktemp -d); trap 'git worktree remove --force "$$base"' EXIT; \
+	git worktree add -q --detach "$$base" '$(BASE)'; \
+	for i in $$(seq $(COUNT)); do \
+		echo "round $$i of $(COUNT)"; \
+		(cd "$$base" && go test -run '^$$' -bench '$(BENCH)' -benchmem -count 1 $(HOT)) >>dist/bench/base.txt; \
+		go test -run '^$$' -bench '$(BENCH)' -benchmem -count 1 $(HOT) >>dist/bench/head.txt; \
+	done
+	@go run $(BENCHSTAT) dist/bench/base.txt dist/bench/head.txt
+
+.PHONY: loadtest
+loadtest: build ## Drive bin/sluice with wrk beside nginx and HAProxy on the same work, and print a table.
+	@internal/testdeps/install.sh redis-server nginx haproxy wrk
+	go run ./loadtest
