@@ -66,7 +66,9 @@ func readCertificates(path string) ([]*x509.Certificate, error) {
 }
 
 // publicKey is what all public keys of the standard library can do.
-type publicKey interface{ Equal(other crypto.PublicKey) bool }
+type publicKey interface {
+	Equal(other crypto.PublicKey) bool
+}
 
 // match reports a key that does not belong to the first certificate.
 func match(chain []*x509.Certificate, key crypto.Signer, o Options) error {

@@ -115,14 +115,14 @@ func parseCiphers(o Options) []uint16 {
 	for _, word := range words {
 		switch word[0] {
 		case '!':
-			banned = append(banned, matching(word[1:])...)
+			banned = append(banned, matching(word[1:], true)...)
 		case '-':
-			chosen = without(chosen, matching(word[1:]))
+			chosen = without(chosen, matching(word[1:], true))
 		case '+', '@':
 		default:
-			found := matching(word)
+			found := matching(word, false)
 			chosen = append(chosen, found...)
-			if len(found) == 0 && !strings.HasPrefix(word, "TLS_") { // TLS 1.3 has its own set
+			if len(found) == 0 && !isTLS13(word) {
 				unknown = append(unknown, word)
 			}
 		}
@@ -160,14 +160,21 @@ func (o Options) conclude(chosen []suite, unknown []string) []uint16 {
 	return ids
 }
 
+// isTLS13 says whether name is a suite of TLS 1.3, all of which are always served.
+func isTLS13(name string) bool {
+	return slices.ContainsFunc(tls.CipherSuites(), func(c *tls.CipherSuite) bool {
+		return c.Name == name && slices.Contains(c.SupportedVersions, tls.VersionTLS13)
+	})
+}
+
 // matching returns the suites that a word names: one by either of its names, or a class, or what
-// several classes joined by "+" have in common.
-func matching(word string) []suite {
+// several classes joined by "+" have in common, with its weak suites or without them.
+func matching(word string, withWeak bool) []suite {
 	all := suites()
 	if at := slices.IndexFunc(all, func(s suite) bool { return s.openSSL == word || s.name == word }); at >= 0 {
 		return all[at : at+1]
 	}
-	found := slices.DeleteFunc(all, func(s suite) bool { return s.weak })
+	found := slices.DeleteFunc(all, func(s suite) bool { return s.weak && !withWeak })
 	for class := range strings.SplitSeq(word, "+") {
 		is, known := classes[class]
 		if !known {
