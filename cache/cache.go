@@ -3,65 +3,140 @@ package cache
 import (
 	"context"
 	"log/slog"
-	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/VictoriaMetrics/metrics"
 )
 
-// Options configures a Cache. The zero value of each field stands for its documented default.
-type Options struct {
-	Driver                                                  []string
-	MaxHosts, MaxDerivedHosts, MaxUnknownHosts, MaxBackends int
-	MaxAge, NegativeTTL, MaxStale, TornWriteGrace, DeadTTL  time.Duration
-	MaxMissRate                                             int
-	Own                                                     func(address string) bool
-	Log                                                     *slog.Logger
-	Metrics                                                 *metrics.Set
+const (
+	// fetchTimeout bounds one read of the store, and so the lookup of a name that is not known.
+	fetchTimeout = 300 * time.Millisecond
+	// refreshWait bounds the lookup of a known name that must be read again; then the old value
+	// serves.
+	refreshWait = 50 * time.Millisecond
+	// maxFlights bounds the reads in flight, below the size of the client library's ring, beyond
+	// which calls ignore their deadlines.
+	maxFlights = 256
+	// pushedSpan is how long a pushed name is exempt from the miss limits.
+	pushedSpan = int64(60 * time.Second)
+	// maxRecent bounds one generation of remembered pushes and announcements.
+	maxRecent = 1 << 16
+)
+
+// Cache resolves host names to frontends. Create it with New.
+type Cache struct {
+	// Immutable after New.
+	o      Options
+	log    *slog.Logger
+	m      *counters
+	base   time.Time
+	store  store
+	table  *table
+	limit  *missLimit
+	slots  chan struct{} // one per read in flight
+	marker *marker
+	notes  *notes
+
+	// epoch is odd while the watch is up. A value is fresh only in the epoch it was read in.
+	epoch atomic.Uint64
+	// gen counts changes of wildcard lists. What a name without a list resolved to counts only in
+	// the generation it was resolved in, so one change reaches any number of names at once.
+	gen     atomic.Uint64
+	ready   atomic.Bool
+	checked atomic.Int64 // unix seconds of the checker's last sign of life
+
+	mu        sync.Mutex // guards what follows, and all changes of the table; never held over I/O
+	spaces    [spaceKinds]space
+	flights   map[string]*flight
+	pushed    *recent[struct{}]
+	heard     *recent[announcement]
+	flush     flush
+	outage    outage
+	cancel    context.CancelFunc
+	runs      sync.WaitGroup
+	lifetime  context.Context
+	closeOnce sync.Once
 }
 
-// Cache resolves host names to frontends.
-type Cache struct{ o Options }
-
-// Route is the answer of one lookup.
-type Route struct{ frontend *Frontend }
-
-// Frontend returns what the host resolved to; it is never nil in a Route without an error.
-func (r *Route) Frontend() *Frontend { return r.frontend }
-
-// Alive tells whether backend i is not dead as of the lookup.
-func (r *Route) Alive(i int) bool { return r.frontend.Backends[i].Err == nil }
-
-// New checks the options and returns a cache that does nothing until Start.
-func New(o Options) (*Cache, error) { return &Cache{o: o}, nil }
-
-// Start begins the background work and returns at once.
-func (c *Cache) Start(ctx context.Context) error { return ctx.Err() }
-
-// Close ends the background work.
-func (c *Cache) Close() error { return nil }
-
-// Lookup resolves a normalised host.
-func (c *Cache) Lookup(host []byte, client netip.Addr) (Route, error) {
-	return Route{}, ErrUnavailable
+// flush remembers the last push that said "everything may have changed".
+type flush struct {
+	epoch uint64 // the epoch that it ended
+	at    int64
 }
 
-// LookupExact resolves host:port without wildcards.
-func (c *Cache) LookupExact(hostport []byte, client netip.Addr) (Route, error) {
-	return Route{}, ErrUnavailable
+// outage is the time since the watch went down.
+type outage struct {
+	since  int64
+	logged bool
 }
 
-// MarkDead reports that backend i of r failed.
-func (c *Cache) MarkDead(r *Route, i int) {}
+// New checks the options and returns a Cache, which knows nothing until Start.
+func New(o Options) (*Cache, error) {
+	o = o.withDefaults()
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	c := &Cache{
+		o:       o,
+		log:     o.Log,
+		base:    time.Now(),
+		table:   newTable(),
+		limit:   newMissLimit(o.MaxMissRate),
+		slots:   make(chan struct{}, maxFlights),
+		notes:   newNotes(),
+		flights: map[string]*flight{},
+		pushed:  newRecent[struct{}](pushedSpan, maxRecent),
+		heard:   newRecent[announcement](pushedSpan, maxRecent),
+	}
+	c.gen.Store(1)
+	c.spaces[exactSpace].limit = o.MaxHosts
+	c.spaces[derivedSpace].limit = o.MaxDerivedHosts
+	c.spaces[unknownSpace].limit = o.MaxUnknownHosts
+	c.m = newCounters(o.Metrics, c)
+	c.marker = newMarker(c)
+	c.lifetime, c.cancel = context.WithCancel(context.Background())
+	var err error
+	c.store, err = openStore(&c.o, c.m)
+	return c, err
+}
 
-// CheckerAlive tells whether an external active checker runs.
-func (c *Cache) CheckerAlive() bool { return false }
+// Start begins the background work, which ends with ctx or with Close. It returns at once, even
+// when the store cannot be reached; an error means that waiting would not help, such as a routes
+// file that does not exist. Call it once.
+func (c *Cache) Start(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, c.cancel)
+	context.AfterFunc(c.lifetime, func() { stop() })
+	c.mu.Lock()
+	c.outage.since = c.now()
+	c.mu.Unlock()
+	if err := c.store.start(c.lifetime, c); err != nil {
+		c.cancel()
+		return err
+	}
+	c.runs.Go(func() { c.marker.run(c.lifetime) })
+	c.runs.Go(func() { c.watchChecker(c.lifetime) })
+	return nil
+}
 
-// Ready tells whether the store answered once.
-func (c *Cache) Ready() bool { return false }
+// Close ends the background work and waits for it. Lookups then answer from what is known.
+func (c *Cache) Close() error {
+	c.closeOnce.Do(func() {
+		c.cancel()
+		c.mu.Lock()
+		// Reads in flight are counted under mu, so none can begin between here and the wait.
+		c.mu.Unlock()
+		c.store.close()
+		c.runs.Wait()
+	})
+	return nil
+}
 
-// Ping asks the store for one sign of life.
-func (c *Cache) Ping(ctx context.Context) error { return ErrUnavailable }
+// Ready tells whether the store answered once, or the routes file was loaded. It never turns back:
+// a store that went away later does not make a full cache useless.
+func (c *Cache) Ready() bool { return c.ready.Load() }
 
-// ValidateDriver checks one element of Options.Driver.
-func ValidateDriver(driver string) error { return nil }
+// Ping asks the store for one sign of life within ctx's deadline.
+func (c *Cache) Ping(ctx context.Context) error { return c.store.ping(ctx) }
+
+// now returns the nanoseconds since a second before New, by the monotonic clock.
+func (c *Cache) now() int64 { return int64(time.Since(c.base)) + int64(time.Second) }

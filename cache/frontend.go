@@ -1,35 +1,53 @@
 package cache
 
-// Backend is one element of a frontend's list, parsed. It is immutable.
-type Backend struct {
-	// URL is the element exactly as stored; it is what a mark announces.
-	URL string
-	// Address is the host:port to dial, an IPv6 host in brackets. The port defaults to 80, with
-	// https to 443.
-	Address string
-	// TLS tells that the element's scheme is https.
-	TLS bool
-	// ServerName is the TLS server name: the URL's host, or what #sni= names. Empty without TLS.
-	ServerName string
-	// SkipVerify tells that #tlsVerify=off asks for no certificate check.
-	SkipVerify bool
-	// Weight is 1, or what #weight= says, at most MaxWeight.
-	Weight int
-	// Key identifies the connection pool: scheme, address and TLS options joined. Backends of
-	// different frontends with equal keys share a pool.
-	Key string
-	// Err is not nil when the element is unusable; such a backend must never be chosen.
-	Err error
-}
-
 // Frontend is what a host name resolves to: one list of the store, parsed. It is immutable after
-// publication and may be kept as long as the caller likes; a pointer compares equal as long as the
-// list's content did not change.
+// publication and may be kept as long as the caller likes; two lookups return the same pointer as
+// long as the list's content did not change.
 type Frontend struct {
 	// Key is the list that matched, without "frontend:": the exact host, "*.suffix" or "*".
 	Key string
-	// VHost is the list's first element, a label for logs.
+	// VHost is the list's first element, the identifier: a label for logs.
 	VHost string
 	// Backends are in the list's order: the position here is the backend index.
 	Backends []Backend
+
+	// uniform tells that all backends have the same URL, so that a URL alone names none of them.
+	uniform bool
 }
+
+// parseFrontend parses the list stored under key; list must have at least the identifier. invalid
+// is called for each element or option that cannot be used.
+func parseFrontend(key string, list []string, own func(string) bool, invalid func(element string, err error)) *Frontend {
+	f := &Frontend{Key: key, VHost: list[0], uniform: true}
+	if len(list) > 1 {
+		f.Backends = make([]Backend, 0, len(list)-1)
+	}
+	for _, element := range list[1:] {
+		b, badOption := parseBackend(element, own)
+		switch {
+		case b.Err != nil:
+			invalid(element, b.Err)
+		case badOption != "":
+			invalid(element, optionError(badOption))
+		}
+		f.uniform = f.uniform && element == list[1]
+		f.Backends = append(f.Backends, b)
+	}
+	return f
+}
+
+// sameList tells whether f was parsed from list.
+func (f *Frontend) sameList(list []string) bool {
+	if len(list) != len(f.Backends)+1 || list[0] != f.VHost {
+		return false
+	}
+	for i := range f.Backends {
+		if f.Backends[i].URL != list[i+1] {
+			return false
+		}
+	}
+	return true
+}
+
+// usable tells whether f has anything to send a request to; nil does not.
+func (f *Frontend) usable() bool { return f != nil && len(f.Backends) > 0 }

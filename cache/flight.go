@@ -1,0 +1,287 @@
+package cache
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// flight is one read of the store on behalf of everybody who asks for the same name. It is
+// registered before the command is sent: a change that happens after the read then finds either
+// the flight, which it makes dirty, or the entry, which it outdates; and a change before the read
+// is in the reply. So no reply can hide a change, whichever connection carried which.
+type flight struct {
+	name  string
+	epoch uint64 // the cache's at registration
+	dirty bool   // guarded by Cache.mu: a push named it; later callers must not join
+
+	done chan struct{}
+	// Set before done is closed.
+	entry *entry
+	value *value
+	err   error
+}
+
+// own returns what the store says about name itself: the fresh value from memory, or the outcome
+// of a read, for which it waits until the deadline.
+func (c *Cache) own(name string, deadline time.Time) (*entry, *value, error) {
+	e, v, f, err := c.begin(name, deadline)
+	if f == nil {
+		return e, v, err
+	}
+	return c.await(f, deadline)
+}
+
+// begin returns the fresh value of name, or the flight that reads it, a new one if need be. It
+// waits, until the deadline, only for a free slot.
+func (c *Cache) begin(name string, deadline time.Time) (*entry, *value, *flight, error) {
+	if e := c.table.findString(name); e != nil {
+		if v := e.value.Load(); v.epoch == c.epoch.Load() && c.now() < v.expires {
+			return e, v, nil, nil
+		}
+	}
+	slot := c.takeSlot()
+	for {
+		e, v, f, launched := c.joinOrLaunch(name, slot)
+		if slot && !launched {
+			<-c.slots
+		}
+		if v != nil || f != nil {
+			return e, v, f, nil
+		}
+		if c.lifetime.Err() != nil || !c.awaitSlot(deadline) {
+			return nil, nil, nil, ErrUnavailable
+		}
+		slot = true
+	}
+}
+
+// joinOrLaunch returns the fresh value of name, a clean flight for it, or with a slot a new one.
+func (c *Cache) joinOrLaunch(name string, slot bool) (e *entry, v *value, f *flight, launched bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, v, f = c.joinable(name); v != nil || f != nil {
+		return e, v, f, false
+	}
+	if !slot || c.lifetime.Err() != nil {
+		return nil, nil, nil, false
+	}
+	return nil, nil, c.launch(name), true
+}
+
+// joinable returns the fresh value of name or a clean flight for it, if there is one. mu is held.
+func (c *Cache) joinable(name string) (*entry, *value, *flight) {
+	if e := c.table.findString(name); e != nil {
+		if v := e.value.Load(); v.epoch == c.epoch.Load() && c.now() < v.expires {
+			return e, v, nil
+		}
+	}
+	if f := c.flights[name]; f != nil && !f.dirty && f.epoch == c.epoch.Load() {
+		return nil, nil, f
+	}
+	return nil, nil, nil
+}
+
+// launch registers a flight and sends it off; its slot is taken. mu is held.
+func (c *Cache) launch(name string) *flight {
+	f := &flight{name: name, epoch: c.epoch.Load(), done: make(chan struct{})}
+	c.flights[name] = f
+	c.runs.Go(func() { c.fly(f) })
+	return f
+}
+
+func (c *Cache) takeSlot() bool {
+	select {
+	case c.slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (c *Cache) awaitSlot(deadline time.Time) bool {
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case c.slots <- struct{}{}:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// await waits for f until the deadline.
+func (c *Cache) await(f *flight, deadline time.Time) (*entry, *value, error) {
+	select {
+	case <-f.done:
+		return f.entry, f.value, f.err
+	default:
+	}
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case <-f.done:
+		return f.entry, f.value, f.err
+	case <-timer.C:
+		return nil, nil, ErrUnavailable
+	}
+}
+
+// fly performs f. Its context is not that of a request: the first caller's leaving must not fail
+// the others.
+func (c *Cache) fly(f *flight) {
+	defer func() { <-c.slots }()
+	ctx, cancel := context.WithTimeout(c.lifetime, fetchTimeout)
+	defer cancel()
+	r, err := c.store.read(ctx, f.name, f.name[0] != '*')
+	var list *Frontend
+	if err == nil {
+		list = c.parseReading(f.name, &r)
+	}
+	c.mu.Lock()
+	if c.flights[f.name] == f {
+		delete(c.flights, f.name)
+	}
+	if err != nil {
+		c.postpone(f.name)
+		f.err = ErrUnavailable
+	} else {
+		f.entry, f.value = c.settle(f, &r, list)
+	}
+	c.mu.Unlock()
+	close(f.done)
+}
+
+// postpone keeps a background revalidation that failed from being repeated with each request. mu
+// is held.
+func (c *Cache) postpone(name string) {
+	if e := c.table.findString(name); e != nil {
+		w := *e.value.Load()
+		w.soft = max(w.soft, c.now()+int64(time.Second))
+		e.value.Store(&w)
+	}
+}
+
+// settle turns a reading into the name's value and keeps it, unless a push came in between: then
+// it serves those who wait for this flight, and nobody after them. mu is held.
+func (c *Cache) settle(f *flight, r *reading, list *Frontend) (*entry, *value) {
+	now := c.now()
+	e := c.table.findString(f.name)
+	known := e != nil
+	if !known {
+		e = c.table.newEntry(f.name)
+	}
+	v := c.newValue(f, r, list, e.value.Load(), now)
+	if f.dirty {
+		v.epoch = 0
+		if !known {
+			e.value.Store(v)
+		}
+		return e, v
+	}
+	if v.epoch != 0 || !known || e.value.Load().epoch != c.epoch.Load() {
+		c.publish(e, v, known, now)
+	}
+	return e, v
+}
+
+// newValue makes the value of a reading; old is the one before, or nil.
+func (c *Cache) newValue(f *flight, r *reading, list *Frontend, old *value, now int64) *value {
+	v := &value{frontend: list, expires: never, soft: now + c.jittered(c.o.MaxAge)}
+	if f.epoch == c.epoch.Load() && f.epoch&1 == 1 {
+		v.epoch = f.epoch
+	}
+	if r.listTTL > 0 {
+		v.expires = now + int64(r.listTTL)
+	}
+	var before *deadSet
+	if old != nil {
+		before = old.dead
+	}
+	v.dead = c.readDead(f.name, r, before, now)
+	if v.frontend != nil {
+		v.dead = v.dead.attach(v.frontend)
+	}
+	if at := c.tornSince(old); !v.frontend.usable() && at != 0 && now < at+int64(c.o.TornWriteGrace) {
+		v.frontend, v.dead = old.frontend, old.dead
+		v.expires, v.pushed = at+int64(c.o.TornWriteGrace), at
+		c.m.torn.Inc()
+	}
+	if v.frontend == nil && f.name[0] == '*' {
+		v.expires = now + c.jittered(c.o.NegativeTTL)
+	}
+	return v
+}
+
+// tornSince returns when a push outdated old, if old held a usable list that was fresh until then;
+// else 0.
+func (c *Cache) tornSince(old *value) int64 {
+	switch {
+	case old == nil || !old.frontend.usable() || c.o.TornWriteGrace <= 0:
+		return 0
+	case old.pushed != 0:
+		return old.pushed
+	case old.epoch != 0 && old.epoch == c.flush.epoch:
+		return c.flush.at
+	default:
+		return 0
+	}
+}
+
+// readDead makes the dead set of a reading. mu is held.
+func (c *Cache) readDead(name string, r *reading, before *deadSet, now int64) *deadSet {
+	if len(r.dead) == 0 {
+		return nil
+	}
+	until := int64(never)
+	if r.deadTTL > 0 {
+		until = now + int64(r.deadTTL)
+	}
+	members := r.dead[:min(len(r.dead), c.o.MaxBackends)]
+	return mergeDead(before, members, until, now, func(id int) (announcement, bool) {
+		return c.heard.get(announcedKey(name, id), now)
+	})
+}
+
+// publish makes v the value of e and puts e into the space that v belongs to, evicting from that
+// space if it is full. mu is held.
+func (c *Cache) publish(e *entry, v *value, known bool, now int64) {
+	if known && v.frontend == nil {
+		// What answered for this name goes on doing so until the resolution is repeated; the
+		// generation 0 asks for that.
+		v.target = e.value.Load().target
+	}
+	present := known && e.value.Load().frontend != nil
+	if e.name[0] == '*' && present != (v.frontend != nil) {
+		defer c.gen.Add(1)
+	}
+	e.value.Store(v)
+	kind := v.kind()
+	switch {
+	case !known:
+		e.used.Store(uint32(now >> 30))
+		c.table.insert(e)
+		c.spaces[kind].add(e, kind)
+	case kind != e.kind:
+		c.spaces[e.kind].drop(e)
+		c.spaces[kind].add(e, kind)
+	}
+	if old := c.spaces[kind].victim(e); old != nil {
+		c.evict(old)
+	}
+}
+
+// evict forgets e. Names that resolved to it may hold it still: the outdated value sends them to
+// the table. mu is held.
+func (c *Cache) evict(e *entry) {
+	c.table.remove(e)
+	c.spaces[e.kind].drop(e)
+	e.value.Store(e.value.Load().outdated(false, c.now()))
+	c.m.evictions[e.kind].Inc()
+}
+
+// jittered returns d in nanoseconds, up to a tenth more or less, so that what was read together is
+// not read again together.
+func (c *Cache) jittered(d time.Duration) int64 {
+	return int64(float64(d) * (0.9 + 0.2*rand.Float64()))
+}

@@ -1,0 +1,276 @@
+package cache
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// verdict says how far memory alone answers a lookup.
+type verdict uint8
+
+const (
+	verdictAsk      verdict = iota // something it depends on is not fresh
+	verdictFound                   // fresh
+	verdictAged                    // fresh, and due to be read again in the background
+	verdictNothing                 // fresh: no list matches
+	verdictNoLookup                // fresh: the name has no list; wildcards were not asked for
+)
+
+// Lookup resolves a host in the form that AppendHost gives: the exact list, else the wildcard with
+// the longest suffix, else the catch-all. host is not kept. client is the peer's address; lookups
+// that come to nothing are limited per client network.
+//
+// A hit answers from memory, without a lock and without allocation. A miss waits for the store: at
+// most 50 ms when the name is known but must be read again, at most 300 ms when it is not. The
+// error is ErrUnknownHost, ErrUnavailable or ErrLookupLimited.
+func (c *Cache) Lookup(host []byte, client netip.Addr) (Route, error) {
+	now := c.now()
+	if e := c.table.find(host); e != nil {
+		var r Route
+		switch c.peek(e, now, &r) {
+		case verdictFound:
+			c.m.hits.inc(now)
+			return r, nil
+		case verdictNothing:
+			c.m.negativeHits.inc(now)
+			return Route{}, ErrUnknownHost
+		}
+	}
+	return c.lookupSlow(string(host), client, false)
+}
+
+// LookupExact resolves a name by the list of exactly that name, without wildcards. It serves the
+// mode that is compatible with planb, which looks "frontend:<host:port>" up before Lookup's order;
+// what it does not find is not counted against the limits, because Lookup follows. hostport holds
+// nothing but what AppendHost gives and a port.
+func (c *Cache) LookupExact(hostport []byte, client netip.Addr) (Route, error) {
+	now := c.now()
+	if e := c.table.find(hostport); e != nil {
+		var r Route
+		switch c.peekExact(e, now, &r) {
+		case verdictFound:
+			c.m.hits.inc(now)
+			return r, nil
+		case verdictNoLookup:
+			return Route{}, ErrUnknownHost
+		}
+	}
+	return c.lookupSlow(string(hostport), client, true)
+}
+
+// peek answers from e as far as everything it depends on is fresh.
+func (c *Cache) peek(e *entry, now int64, r *Route) verdict {
+	v := e.value.Load()
+	if v.epoch != c.epoch.Load() || now >= v.expires {
+		return verdictAsk
+	}
+	f, owner, soft := v.frontend, e, v.soft
+	if f == nil {
+		if v.gen != c.gen.Load() {
+			return verdictAsk
+		}
+		e.touch(now)
+		if v.target == nil {
+			return verdictNothing
+		}
+		owner = v.target
+		t := owner.value.Load()
+		if t.epoch != v.epoch || now >= t.expires || t.frontend == nil {
+			return verdictAsk
+		}
+		f, soft = t.frontend, min(soft, t.soft)
+	}
+	if v.dead != nil && v.dead.frontend != f {
+		return verdictAsk
+	}
+	owner.touch(now)
+	*r = Route{frontend: f, host: e, owner: owner, dead: v.dead, marks: owner.marks.Load(), now: now}
+	if now >= soft {
+		return verdictAged
+	}
+	return verdictFound
+}
+
+// peekExact is peek without wildcards.
+func (c *Cache) peekExact(e *entry, now int64, r *Route) verdict {
+	v := e.value.Load()
+	if v.frontend == nil && v.epoch == c.epoch.Load() && now < v.expires {
+		e.touch(now)
+		return verdictNoLookup
+	}
+	if v.frontend == nil {
+		return verdictAsk
+	}
+	return c.peek(e, now, r)
+}
+
+// lookupSlow answers what a first look at memory could not.
+func (c *Cache) lookupSlow(name string, client netip.Addr, exact bool) (Route, error) {
+	now := c.now()
+	var old Route
+	known, nothing := false, false
+	if e := c.table.findString(name); e != nil {
+		switch c.peekAs(e, exact, now, &old) {
+		case verdictAged:
+			c.revalidate(&old)
+			fallthrough
+		case verdictFound:
+			c.m.hits.inc(now)
+			return old, nil
+		}
+		known, nothing = c.lastKnown(e, exact, now, &old)
+	}
+	if c.epoch.Load()&1 == 0 {
+		switch {
+		case known:
+			return c.serveStale(old)
+		case nothing:
+			return Route{}, ErrUnknownHost
+		}
+	}
+	if known {
+		return c.refresh(name, old, exact)
+	}
+	return c.discover(name, client, exact, now)
+}
+
+func (c *Cache) peekAs(e *entry, exact bool, now int64, r *Route) verdict {
+	if exact {
+		return c.peekExact(e, now, r)
+	}
+	return c.peek(e, now, r)
+}
+
+// refresh reads a known name again. If that takes too long, the old route serves once more.
+func (c *Cache) refresh(name string, old Route, exact bool) (Route, error) {
+	c.m.misses.Inc()
+	r, err := c.resolve(name, exact, time.Now().Add(refreshWait))
+	if err == ErrUnavailable {
+		return c.serveStale(old)
+	}
+	return r, err
+}
+
+// discover looks for a name of which nothing usable is known.
+func (c *Cache) discover(name string, client netip.Addr, exact bool, now int64) (Route, error) {
+	if !c.limit.allows(client, now) && !c.pushedLately(name, now) {
+		c.m.limited.Inc()
+		return Route{}, ErrLookupLimited
+	}
+	c.m.misses.Inc()
+	r, err := c.resolve(name, exact, time.Now().Add(fetchTimeout))
+	switch err {
+	case ErrUnknownHost:
+		c.m.unknown.Inc()
+		if !exact {
+			c.limit.charge(client, now)
+		}
+	case ErrUnavailable:
+		c.m.unavailable.Inc()
+	}
+	return r, err
+}
+
+// pushedLately tells whether a list that would answer for name was pushed in the last minute: a
+// host that was just deployed must not wait for a flood of unknown ones to end.
+func (c *Cache) pushedLately(name string, now int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.pushed.get(name, now); ok {
+		return true
+	}
+	for _, w := range wildcards(name) {
+		if _, ok := c.pushed.get(w, now); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// lastKnown puts together what e answered last, fresh or not. known tells that there is such a
+// route; nothing tells that the name is remembered as having none.
+func (c *Cache) lastKnown(e *entry, exact bool, now int64, r *Route) (known, nothing bool) {
+	v := e.value.Load()
+	f, owner := v.frontend, e
+	if f == nil && v.target != nil && !exact {
+		owner = v.target
+		f = owner.value.Load().frontend
+	}
+	if f == nil {
+		return false, v.frontend == nil && v.target == nil && now < v.expires
+	}
+	*r = Route{
+		frontend: f, host: e, owner: owner,
+		dead: v.dead.attach(f), marks: owner.marks.Load(),
+		now: now, stale: true,
+	}
+	return true, false
+}
+
+// serveStale answers with a route that the store cannot confirm now.
+func (c *Cache) serveStale(r Route) (Route, error) {
+	r.host.touch(r.now)
+	r.owner.touch(r.now)
+	if c.epoch.Load()&1 == 1 {
+		c.m.staleSlow.Inc()
+		return r, nil
+	}
+	if c.o.MaxStale > 0 && c.downFor() > c.o.MaxStale {
+		c.m.unavailable.Inc()
+		return Route{}, ErrUnavailable
+	}
+	c.m.staleDown.Inc()
+	return r, nil
+}
+
+// revalidate has what r depends on read again in the background, if a slot is free.
+func (c *Cache) revalidate(r *Route) {
+	for _, e := range [...]*entry{r.host, r.owner} {
+		if v := e.value.Load(); r.now < v.soft || !c.takeSlot() {
+			continue
+		}
+		if c.launchAged(e) {
+			c.m.revalidations.Inc()
+		} else {
+			<-c.slots
+		}
+	}
+}
+
+// launchAged launches a flight for an aged entry unless one is on its way.
+func (c *Cache) launchAged(e *entry) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.flights[e.name] != nil || c.now() < e.value.Load().soft || c.lifetime.Err() != nil {
+		return false
+	}
+	c.launch(e.name)
+	return true
+}
+
+// maxLabels is how many labels of a name take part in the search for a wildcard.
+// Hipache: lib/cache.js.
+const maxLabels = 6
+
+// wildcards returns the wildcard names that may answer for name, in the order in which they count:
+// the longest suffix first, the catch-all last. An address has none but the catch-all.
+func wildcards(name string) []string {
+	list := make([]string, 0, maxLabels)
+	if name[0] != '[' {
+		if extra := strings.Count(name, ".") + 1 - maxLabels; extra > 0 {
+			for range extra {
+				name = name[strings.IndexByte(name, '.')+1:]
+			}
+		}
+		for {
+			i := strings.IndexByte(name, '.')
+			if i < 0 {
+				break
+			}
+			list = append(list, "*"+name[i:])
+			name = name[i+1:]
+		}
+	}
+	return append(list, "*")
+}

@@ -1,0 +1,93 @@
+package cache
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// hitStripes spreads the counter of hits over cache lines; a power of two.
+const hitStripes = 32
+
+// hitCounter counts what every request does. One atomic word would bounce between the cores; the
+// stripes are picked by the low bits of the clock, which the hit path has read anyway.
+type hitCounter struct {
+	stripes [hitStripes]struct {
+		n atomic.Uint64
+		_ [120]byte // two lines: the prefetcher fetches pairs
+	}
+}
+
+func (h *hitCounter) inc(now int64) { h.stripes[uint64(now)%hitStripes].n.Add(1) }
+
+func (h *hitCounter) value() float64 {
+	sum := uint64(0)
+	for i := range h.stripes {
+		sum += h.stripes[i].n.Load()
+	}
+	return float64(sum)
+}
+
+// counters are the metrics of a Cache. docs/metrics.md says what each one means.
+type counters struct {
+	set *metrics.Set
+
+	hits, negativeHits hitCounter
+
+	misses, unknown, unavailable, limited       *metrics.Counter
+	staleDown, staleSlow                        *metrics.Counter
+	invalidations, flushes, revalidations, torn *metrics.Counter
+	listsCut                                    *metrics.Counter
+	outage                                      *metrics.FloatCounter
+	roundTrip                                   *metrics.Histogram
+	evictions                                   [spaceKinds]*metrics.Counter
+	marks                                       [markResults]*metrics.Counter
+}
+
+// newCounters registers the metrics in set.
+func newCounters(set *metrics.Set, c *Cache) *counters {
+	m := &counters{
+		set:           set,
+		misses:        set.NewCounter("sluice_route_misses_total"),
+		unknown:       set.NewCounter("sluice_route_unknown_total"),
+		unavailable:   set.NewCounter("sluice_route_unavailable_total"),
+		limited:       set.NewCounter("sluice_route_lookups_limited_total"),
+		staleDown:     set.NewCounter(`sluice_route_stale_total{cause="store_down"}`),
+		staleSlow:     set.NewCounter(`sluice_route_stale_total{cause="store_slow"}`),
+		invalidations: set.NewCounter("sluice_route_invalidations_total"),
+		flushes:       set.NewCounter("sluice_route_flushes_total"),
+		revalidations: set.NewCounter("sluice_route_revalidations_total"),
+		torn:          set.NewCounter("sluice_route_torn_writes_saved_total"),
+		listsCut:      set.NewCounter("sluice_route_lists_cut_total"),
+		outage:        set.NewFloatCounter("sluice_store_outage_seconds_total"),
+		roundTrip:     set.NewHistogram("sluice_store_round_trip_seconds"),
+	}
+	for k, name := range spaceNames {
+		m.evictions[k] = set.NewCounter(fmt.Sprintf("sluice_route_evictions_total{space=%q}", name))
+		set.NewGauge(fmt.Sprintf("sluice_route_entries{space=%q}", name), func() float64 {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return float64(len(c.spaces[k].members))
+		})
+	}
+	for r, name := range markResultNames {
+		m.marks[r] = set.NewCounter(fmt.Sprintf("sluice_route_marks_total{result=%q}", name))
+	}
+	set.NewGauge("sluice_route_hits_total", m.hits.value)
+	set.NewGauge("sluice_route_negative_hits_total", m.negativeHits.value)
+	set.NewGauge("sluice_route_flights", func() float64 { return float64(len(c.slots)) })
+	set.NewGauge("sluice_route_epoch", func() float64 { return float64(c.epoch.Load()) })
+	set.NewGauge("sluice_store_watch_up", func() float64 { return float64(c.epoch.Load() & 1) })
+	return m
+}
+
+// storeError counts an error of the store; cause is of a closed set.
+func (m *counters) storeError(cause string) {
+	m.set.GetOrCreateCounter(fmt.Sprintf("sluice_store_errors_total{cause=%q}", cause)).Inc()
+}
+
+// invalid counts an entry of the store that cannot be used; cause is of a closed set.
+func (m *counters) invalid(cause string) {
+	m.set.GetOrCreateCounter(fmt.Sprintf("sluice_route_invalid_entries_total{cause=%q}", cause)).Inc()
+}

@@ -1,0 +1,100 @@
+package cache
+
+import "time"
+
+// resolve finds the frontend of a name, reading from the store what is not fresh in memory and
+// waiting for it until the deadline. Nothing is asked twice for two callers.
+func (c *Cache) resolve(name string, exact bool, deadline time.Time) (Route, error) {
+	// The generation is read before anything it covers: a wildcard that changes from here on leaves
+	// the resolution outdated, at worst once too often.
+	gen := c.gen.Load()
+	e, v, err := c.own(name, deadline)
+	if err != nil {
+		return Route{}, err
+	}
+	now := c.now()
+	if v.frontend != nil {
+		return newRoute(v.frontend, e, e, v.dead, now), nil
+	}
+	if exact {
+		c.bind(e, v, nil, 0, nil)
+		return Route{}, ErrUnknownHost
+	}
+	target, tv, err := c.wildcard(name, deadline)
+	if err != nil {
+		return Route{}, err
+	}
+	if target == nil {
+		c.bind(e, v, nil, gen, nil)
+		return Route{}, ErrUnknownHost
+	}
+	dead := v.dead.attach(tv.frontend)
+	c.bind(e, v, target, gen, dead)
+	return newRoute(tv.frontend, e, target, dead, now), nil
+}
+
+func newRoute(f *Frontend, host, owner *entry, dead *deadSet, now int64) Route {
+	return Route{frontend: f, host: host, owner: owner, dead: dead, marks: owner.marks.Load(), now: now}
+}
+
+// candidate is one wildcard name in the order of the search.
+type candidate struct {
+	entry *entry
+	value *value
+	read  *flight
+}
+
+// wildcard returns the first wildcard entry that has a list, or nil. What must be read is read at
+// the same time, and no further than the first list that memory already holds.
+func (c *Cache) wildcard(name string, deadline time.Time) (*entry, *value, error) {
+	names := wildcards(name)
+	candidates := make([]candidate, 0, maxLabels)
+	for _, w := range names {
+		e, v, f, err := c.begin(w, deadline)
+		if err != nil {
+			return nil, nil, err
+		}
+		candidates = append(candidates, candidate{e, v, f})
+		if v != nil && v.frontend != nil {
+			break
+		}
+	}
+	for _, w := range candidates {
+		if w.read != nil {
+			var err error
+			if w.entry, w.value, err = c.await(w.read, deadline); err != nil {
+				return nil, nil, err
+			}
+		}
+		if w.value.frontend != nil {
+			return w.entry, w.value, nil
+		}
+	}
+	return nil, nil, nil
+}
+
+// bind notes what answers for a name that has no list, in place of from, the value that the search
+// began with; if that was replaced meanwhile, the next lookup searches again.
+func (c *Cache) bind(e *entry, from *value, target *entry, gen uint64, dead *deadSet) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e.value.Load() != from || c.table.findString(e.name) != e {
+		return
+	}
+	v := *from
+	v.target, v.gen = target, gen
+	v.expires = never
+	if target == nil {
+		v.expires = c.now() + c.jittered(c.o.NegativeTTL)
+	} else {
+		v.dead = dead
+	}
+	e.value.Store(&v)
+	if kind := v.kind(); kind != e.kind {
+		c.spaces[e.kind].drop(e)
+		c.spaces[kind].add(e, kind)
+		if old := c.spaces[kind].victim(e); old != nil {
+			c.evict(old)
+		}
+	}
+}

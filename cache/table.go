@@ -1,0 +1,116 @@
+package cache
+
+import (
+	"hash/maphash"
+	"sync/atomic"
+)
+
+const (
+	tableShards     = 64
+	minShardBuckets = 16
+)
+
+// table finds entries by name. Readers take no lock and write nothing shared; writers hold
+// Cache.mu.
+//
+// An entry's chain pointer is rewritten while readers may stand on it (growth, removal), so a
+// reader can be led past what it looks for: a find that returns nil proves nothing until it is
+// repeated under Cache.mu. It can never be led to a wrong entry.
+type table struct {
+	seed   maphash.Seed
+	shards [tableShards]tableShard
+}
+
+type tableShard struct {
+	buckets atomic.Pointer[[]atomic.Pointer[entry]]
+	count   int // guarded by Cache.mu
+}
+
+func newTable() *table {
+	t := &table{seed: maphash.MakeSeed()}
+	for i := range t.shards {
+		b := make([]atomic.Pointer[entry], minShardBuckets)
+		t.shards[i].buckets.Store(&b)
+	}
+	return t
+}
+
+// bucket returns the head of hash's chain.
+func (s *tableShard) bucket(hash uint64) *atomic.Pointer[entry] {
+	b := *s.buckets.Load()
+	return &b[(hash>>8)&uint64(len(b)-1)]
+}
+
+func (t *table) shard(hash uint64) *tableShard { return &t.shards[hash%tableShards] }
+
+// find returns the entry of name, or nil. It does not allocate.
+func (t *table) find(name []byte) *entry {
+	hash := maphash.Bytes(t.seed, name)
+	for e := t.shard(hash).bucket(hash).Load(); e != nil; e = e.next.Load() {
+		if e.hash == hash && e.name == string(name) {
+			return e
+		}
+	}
+	return nil
+}
+
+// findString is find for a name that already is a string.
+func (t *table) findString(name string) *entry {
+	hash := maphash.String(t.seed, name)
+	for e := t.shard(hash).bucket(hash).Load(); e != nil; e = e.next.Load() {
+		if e.hash == hash && e.name == name {
+			return e
+		}
+	}
+	return nil
+}
+
+// newEntry returns an entry for name that is not in the table.
+func (t *table) newEntry(name string) *entry {
+	return &entry{name: name, hash: maphash.String(t.seed, name)}
+}
+
+// insert adds e, whose name must not be in the table. Cache.mu is held.
+func (t *table) insert(e *entry) {
+	s := t.shard(e.hash)
+	if s.count >= len(*s.buckets.Load()) {
+		s.grow()
+	}
+	head := s.bucket(e.hash)
+	e.next.Store(head.Load())
+	head.Store(e)
+	s.count++
+}
+
+// remove takes e out of the table. Its chain pointer stays, for readers that stand on it. Cache.mu
+// is held.
+func (t *table) remove(e *entry) {
+	s := t.shard(e.hash)
+	link := s.bucket(e.hash)
+	for at := link.Load(); at != nil; at = link.Load() {
+		if at == e {
+			link.Store(e.next.Load())
+			s.count--
+			return
+		}
+		link = &at.next
+	}
+	panic("BUG: cache: removing an entry that is not in the table: " + e.name)
+}
+
+// grow doubles the buckets of one shard. A shard at a time keeps the pause short: at a million
+// hosts it moves some 16 000 entries.
+func (s *tableShard) grow() {
+	old := *s.buckets.Load()
+	grown := make([]atomic.Pointer[entry], 2*len(old))
+	for i := range old {
+		for e := old[i].Load(); e != nil; {
+			next := e.next.Load()
+			head := &grown[(e.hash>>8)&uint64(len(grown)-1)]
+			e.next.Store(head.Load())
+			head.Store(e)
+			e = next
+		}
+	}
+	s.buckets.Store(&grown)
+}
