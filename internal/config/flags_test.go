@@ -79,7 +79,7 @@ func TestWriteHelp_NamesEveryFlag(t *testing.T) {
 		}
 	}
 	for _, k := range Keys() {
-		if k.Instead == "" && !strings.Contains(out.String(), "--"+k.Flag()+" ") {
+		if k.Instead == "" && !strings.Contains(out.String(), "--"+k.Flag()+placeholder(k)+"\n") {
 			t.Errorf("help lacks --%s", k.Flag())
 		}
 	}

@@ -20,7 +20,7 @@ Usage:
   sluice -c /etc/hipache.json -d   check everything, start nothing
 
 Where a value comes from: a flag wins over an environment variable, that over the file, that
-over the default. The variable of a flag is its name in capitals after SLUICE_, so
+over the default. Lists are separated by commas (URLs by spaces), or the flag is repeated. The variable of a flag is its name in capitals after SLUICE_, so
 --server-retry-on-error is SLUICE_SERVER_RETRY_ON_ERROR and the key server.retryOnError of the
 file. "sluice --dry" prints every value with the place it came from.
 
@@ -73,50 +73,48 @@ const helpIndent = "        "
 
 // writeFlagHelp writes one flag: what it takes, what it is for, what holds without it.
 func writeFlagHelp(w io.Writer, k Key) {
-	fmt.Fprintf(w, "      --%s %s\n", k.Flag(), strings.ToUpper(shortType(k)))
+	fmt.Fprintf(w, "      --%s%s\n", k.Flag(), placeholder(k))
 	text := k.Doc
-	if k.Default != "" {
-		text += " Default " + strings.ReplaceAll(k.Default, ",", ", ") + unitSuffix(k)
-		if k.Bare != "" {
-			text += " (without a configuration file " + k.Bare + ")"
-		}
-		text += "."
+	switch {
+	case k.Bare != "":
+		text += fmt.Sprintf(" (default %s; %s without a configuration file)", k.Default, k.Bare)
+	case k.Default != "":
+		text += fmt.Sprintf(" (default %s)", strings.ReplaceAll(k.Default, ",", ", "))
 	}
 	for _, line := range wrap(text, 88) {
 		fmt.Fprintf(w, "%s%s\n", helpIndent, line)
 	}
 }
 
-// shortType is the placeholder of a flag's value.
-func shortType(k Key) string {
-	if k.Unit == "bytes" {
-		return "bytes"
+// placeholder stands for a flag's value, with what separates it from the flag.
+func placeholder(k Key) string {
+	if k.Rule.Choices != nil {
+		return " " + strings.Join(k.Rule.Choices, "|")
+	}
+	if k.Rule.Text == fileName.Text {
+		return " FILE"
 	}
 	switch k.Type() {
 	case "true or false":
 		return "[=true|false]"
 	case "whole number":
-		return "n"
+		if k.Unit == "bytes" {
+			return " BYTES"
+		}
+		return " N"
 	case "seconds":
-		return "seconds"
+		return " SECONDS"
 	case "list of URLs":
-		return "url..."
+		return " URL..."
 	case "list of networks":
-		return "network..."
+		return " NETWORK..."
 	case "list of addresses":
-		return "address..."
+		return " ADDRESS..."
 	case "list of strings":
-		return "text..."
+		return " NAME..."
 	default:
-		return "text"
+		return " TEXT"
 	}
-}
-
-func unitSuffix(k Key) string {
-	if k.Unit == "" {
-		return ""
-	}
-	return " " + k.Unit
 }
 
 // wrap breaks a text into lines of at most width bytes.

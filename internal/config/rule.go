@@ -12,6 +12,8 @@ import (
 type Rule struct {
 	// Text completes the sentence "must be ...", such as "from 1 to 65535". Empty: no rule.
 	Text string
+	// Choices is the closed set that the value comes from; nil for other rules.
+	Choices []string
 
 	keeps func(field any) bool
 }
@@ -48,7 +50,8 @@ func oneOf(choices ...string) Rule {
 	}
 	last := len(quoted) - 1
 	return Rule{
-		Text: strings.Join(quoted[:last], ", ") + " or " + quoted[last],
+		Text:    strings.Join(quoted[:last], ", ") + " or " + quoted[last],
+		Choices: choices,
 		keeps: func(field any) bool {
 			return slices.Contains(choices, *field.(*string))
 		},

@@ -78,3 +78,10 @@ func (k Key) jsonValue(c *Config) any {
 		return k.display(c)
 	}
 }
+
+func unitSuffix(k Key) string {
+	if k.Unit == "" {
+		return ""
+	}
+	return " " + k.Unit
+}

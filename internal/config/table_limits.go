@@ -4,7 +4,7 @@ package config
 var timeoutKeys = []Key{
 	{
 		Path: "server.tcpTimeout", Unit: "s", Default: "30", Hipache: true, Live: true, Rule: anySeconds,
-		Doc:   "Default of responseTimeout; 0 switches it off.",
+		Doc:   "What responseTimeout is when it is not set; 0 switches it off.",
 		field: func(c *Config) any { return &c.Server.TCPTimeout },
 	},
 	{
@@ -94,7 +94,7 @@ var limitKeys = []Key{
 	},
 	{
 		Path: "server.maxConnections", Default: "0", Rule: anyCount,
-		Doc:   "Client connections; 0 means 80 % of RLIMIT_NOFILE less what backends may use.",
+		Doc:   "Client connections; 0 means 40 % of RLIMIT_NOFILE: 80 % less what backends may use.",
 		field: func(c *Config) any { return &c.Server.MaxConnections },
 	},
 	{
