@@ -20,9 +20,10 @@ Usage:
   sluice -c /etc/hipache.json -d   check everything, start nothing
 
 Where a value comes from: a flag wins over an environment variable, that over the file, that
-over the default. Lists are separated by commas (URLs by spaces), or the flag is repeated. The variable of a flag is its name in capitals after SLUICE_, so
---server-retry-on-error is SLUICE_SERVER_RETRY_ON_ERROR and the key server.retryOnError of the
-file. "sluice --dry" prints every value with the place it came from.
+over the default. Lists are separated by commas (URLs by spaces), or the flag is repeated. The
+variable of a flag is its name in capitals after SLUICE_, so --server-retry-on-error is
+SLUICE_SERVER_RETRY_ON_ERROR and the key server.retryOnError of the file. "sluice --dry" prints
+every value with the place it came from.
 
 Signals: SIGHUP reads configuration, certificates and error pages again; SIGUSR1 reopens the
 access log; SIGTERM and SIGINT finish what is under way and stop, a second one stops at once.
