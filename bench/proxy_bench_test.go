@@ -1,0 +1,84 @@
+package bench
+
+import (
+	"errors"
+	"testing"
+)
+
+// implementation starts a proxy that routes hosts names to one backend and returns its address.
+type implementation struct {
+	name   string
+	routes bool // looks names up; the twins send everything to the one backend
+	start  func(s *suite, backend string, hosts int) string
+}
+
+var implementations = []implementation{
+	{"nethttp", false, netHTTPTwin},
+	{"fasthttp", false, fastHTTPTwin},
+}
+
+// hostCounts are the sizes of the table of routes; names are asked for in random order.
+var hostCounts = []int{1, 10_000, 100_000}
+
+// BenchmarkProxy sends requests through each implementation. The twins choose no backend, mark
+// nothing and write no log: what they take is what their libraries take at least.
+func BenchmarkProxy(b *testing.B) {
+	for _, impl := range implementations {
+		for _, w := range works {
+			b.Run("impl="+impl.name+"/work="+w.name+"/hosts=1", func(b *testing.B) {
+				benchmarkProxy(b, impl, w, 1)
+			})
+		}
+	}
+}
+
+// BenchmarkProxyHosts sends small requests for many names: what a larger table costs end to end.
+func BenchmarkProxyHosts(b *testing.B) {
+	for _, impl := range implementations {
+		if !impl.routes {
+			continue
+		}
+		for _, hosts := range hostCounts {
+			b.Run("impl="+impl.name+"/work="+works[0].name+"/hosts="+count(hosts), func(b *testing.B) {
+				benchmarkProxy(b, impl, works[0], hosts)
+			})
+		}
+	}
+}
+
+// benchmarkProxy measures one case.
+func benchmarkProxy(b *testing.B, impl implementation, w work, hosts int) {
+	b.Helper()
+	requests := w.requests(hosts)
+	drive(b, shared.addrOf(impl, w, requests), requests)
+}
+
+// warmUp sends each request once, over several connections: a name that was never asked for costs
+// a read of the store.
+func warmUp(addr string, requests [][]byte) error {
+	workers := min(len(requests), connectionsPerCore*procs())
+	errs := make(chan error, workers)
+	for first := range workers {
+		go func() { errs <- warmUpEvery(addr, requests[first:], workers) }()
+	}
+	var all error
+	for range workers {
+		all = errors.Join(all, <-errs)
+	}
+	return all
+}
+
+// warmUpEvery sends every step-th request once.
+func warmUpEvery(addr string, requests [][]byte, step int) error {
+	c, err := newClient(addr, requests[0])
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	for i := step; i < len(requests); i += step {
+		if err := c.do(requests[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
