@@ -1,0 +1,122 @@
+package proxy
+
+import (
+	"errors"
+	"net"
+	"sync/atomic"
+)
+
+// backendConn is one connection to a backend. It is what the pool's HostClient dials and keeps; while an exchange holds it,
+// it belongs to that exchange alone.
+type backendConn struct {
+	net.Conn // what fasthttp sees: rw
+	source
+	link *link
+	rw   net.Conn // the link, or TLS over it
+	pool *pool
+	wait *exchange // whose wait the reads are part of; nil in tunnels
+
+	head buffer // the head of the request, while it is sent
+
+	lease     lease
+	held      atomic.Bool // acquired, and neither kept nor dropped since
+	uses      int
+	idleSince instant
+}
+
+// lease gives a connection back to the HostClient it was acquired from. fasthttp's type for an acquired connection has no
+// name outside its package; a generic type can hold it all the same.
+type lease interface {
+	keep()
+	drop()
+}
+
+type leaseOf[T any] struct {
+	conn T
+	hc   interface {
+		ReleaseConn(T)
+		CloseConn(T)
+	}
+}
+
+func (l *leaseOf[T]) keep() { l.hc.ReleaseConn(l.conn) }
+func (l *leaseOf[T]) drop() { l.hc.CloseConn(l.conn) }
+
+// newLease makes the lease of a connection: one allocation in its life.
+func newLease[T any](conn T, hc interface {
+	ReleaseConn(T)
+	CloseConn(T)
+},
+) lease {
+	return &leaseOf[T]{conn, hc}
+}
+
+// fit reports whether an idle connection may carry another request: not too old, not closed, and without bytes that an
+// earlier request left behind, which would be taken for the answer.
+func (bc *backendConn) fit(t instant, careful bool) bool {
+	idle := bc.idleSince.until(t)
+	if bc.pool.idleLimit > 0 && idle >= bc.pool.idleLimit {
+		return false
+	}
+	if !careful && !bc.filled && idle < peekAfter {
+		return true
+	}
+	saw := bc.link.look()
+	if bc.pool.tls != nil && saw != sightBroken {
+		saw = bc.lookInside()
+	}
+	if saw == sightData {
+		bc.pool.surplus(t)
+	}
+	return saw == sightQuiet
+}
+
+// lookInside looks for bytes that TLS has read off the socket already, by reading without waiting. Records that carry no
+// data, such as session tickets, are taken in on the way.
+func (bc *backendConn) lookInside() sight {
+	var one [1]byte
+	bc.link.interrupt()
+	n, err := bc.rw.Read(one[:])
+	bc.link.resume()
+	switch {
+	case n > 0:
+		return sightData
+	case errors.Is(err, errInterrupted):
+		return sightQuiet
+	}
+	return sightFIN
+}
+
+// keep gives the connection back for reuse.
+func (bc *backendConn) keep(t instant) {
+	if !bc.held.CompareAndSwap(true, false) {
+		panic("BUG: backend connection given back twice")
+	}
+	bc.idleSince = t
+	bc.detach()
+	bc.lease.keep()
+}
+
+// drop closes the connection.
+func (bc *backendConn) drop() {
+	if !bc.held.CompareAndSwap(true, false) {
+		panic("BUG: backend connection given back twice")
+	}
+	bc.detach()
+	bc.lease.drop()
+}
+
+// detach lets go of everything that belongs to the exchange.
+func (bc *backendConn) detach() {
+	bc.wait = nil
+	bc.buf.release()
+	bc.r, bc.w = 0, 0
+}
+
+// readBytes is the source's read function.
+func (bc *backendConn) readBytes(p []byte) (int, error) {
+	if bc.wait != nil {
+		return bc.wait.readBackend(p)
+	}
+	return bc.rw.Read(p)
+}

@@ -1,0 +1,280 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// connState says what a client connection is doing, for drain.
+type connState int32
+
+const (
+	connIdle   connState = iota // between two requests, or before the first
+	connActive                  // in a request
+	connTunnel                  // after 101
+)
+
+// clientConn is one client connection: it reads requests one after another and is the HTTP/1 form of downstream (h1.go).
+// It belongs to one goroutine; only state, link.interrupt and close may be used by others.
+type clientConn struct {
+	source
+	link *link
+	rw   net.Conn // the link, or TLS over it
+	srv  *Server
+	bind *boundListener
+	peer peerInfo
+	x    exchange
+
+	out    []byte // bytes of the answer that were not sent yet
+	outBuf buffer
+	broken error // a write failed; nothing more is written
+
+	kept     buffer // the buffer that holds the request's head while its body streams through another one
+	body     body   // the request's body
+	bodySize int64  // length of the request's body if all of it is in memory, else -1
+	upWindow rateWindow
+	style    bodyStyle
+	watcher  watch
+
+	served  int // requests so far
+	state   atomic.Int32
+	closeMu sync.Mutex
+	closed  bool
+}
+
+// bodyStyle is how the answer's body is delimited for the client.
+type bodyStyle uint8
+
+const (
+	styleNone bodyStyle = iota // no body, whatever the head says
+	styleLength
+	styleChunked
+	styleClose // HTTP/1.0: until the connection ends
+)
+
+var clientConns = sync.Pool{New: func() any {
+	c := &clientConn{}
+	c.source.read = c.readBytes
+	c.x.down, c.x.peer = c, &c.peer
+	c.watcher.init(&c.x)
+	c.x.upload.init(&c.x)
+	return c
+}}
+
+// acquireClientConn returns a clientConn for an accepted connection.
+func acquireClientConn(s *Server, b *boundListener, l *link, rw net.Conn) *clientConn {
+	c := clientConns.Get().(*clientConn)
+	c.srv, c.bind, c.link, c.rw, c.x.srv = s, b, l, rw, s
+	c.x.cfg, c.watcher.link = s.config(), l
+	c.closed, c.broken, c.served = false, nil, 0
+	c.state.Store(int32(connIdle))
+	addr := addrOf(l.Conn)
+	c.peer = newPeerInfo(addr, trusts(c.x.cfg.TrustedProxies, addr), b.proto(), b.port)
+	return c
+}
+
+// release gives c back to the pool. Its buffers are gone already.
+func (c *clientConn) release() {
+	c.buf.release()
+	c.kept.release()
+	c.outBuf.release()
+	c.r, c.w, c.out = 0, 0, nil
+	c.link, c.rw, c.srv, c.bind, c.x.cfg, c.x.srv, c.watcher.link = nil, nil, nil, nil, nil, nil, nil
+	clientConns.Put(c)
+}
+
+// serve answers requests until the connection ends.
+func (c *clientConn) serve() {
+	for {
+		if ok := c.awaitRequest(); !ok {
+			break
+		}
+		c.srv.handle(&c.x)
+		c.finishMessage()
+		if c.x.closing || c.broken != nil {
+			c.linger()
+			break
+		}
+		c.state.Store(int32(connIdle))
+	}
+	c.close()
+}
+
+// awaitRequest reads the next request's head. It reports false when the connection ended without one; a head that can't be
+// accepted is a request whose x.err is set.
+func (c *clientConn) awaitRequest() bool {
+	x := &c.x
+	x.begin()
+	x.cfg = c.srv.config()
+	if c.buf.b == nil {
+		c.buf.acquire(smallBuffer)
+	}
+	c.compact()
+	if len(c.buffered()) == 0 && !c.awaitFirstByte() {
+		return false
+	}
+	c.served++
+	c.state.Store(int32(connActive))
+	x.start = now()
+	n, bad, err := c.readHead()
+	switch {
+	case err == errTimedOut:
+		x.err = failed(KindRequestTimeout)
+	case err != nil:
+		return false
+	case bad != 0:
+		x.err = failed(bad)
+	default:
+		x.err.Kind = x.req.judge()
+	}
+	c.startBody(n)
+	return true
+}
+
+// awaitFirstByte waits for a request to begin.
+func (c *clientConn) awaitFirstByte() bool {
+	limit := c.x.cfg.IdleTimeout
+	if c.served == 0 {
+		limit = c.x.cfg.HeaderTimeout
+	}
+	c.link.limitRead(now(), limit)
+	return c.fill() == nil
+}
+
+// readHead reads up to the end of the head, within HeaderTimeout from its first byte.
+func (c *clientConn) readHead() (n int, bad Kind, err error) {
+	rules := headRules{maxBytes: c.x.cfg.MaxHeaderBytes, maxFields: c.x.cfg.MaxHeaderFields}
+	if n, bad = c.x.req.scan(c.buffered(), &rules); n > 0 || bad != 0 {
+		return n, bad, nil // Fast path: it came in one piece.
+	}
+	c.link.limitRead(c.x.start, c.x.cfg.HeaderTimeout)
+	return c.scanHead(&c.x.req.head, &rules)
+}
+
+// readBytes is the source's read function.
+func (c *clientConn) readBytes(p []byte) (int, error) { return c.rw.Read(p) }
+
+// startBody places the body reader behind the head, which stays in the buffer until the exchange is finished.
+func (c *clientConn) startBody(n int) {
+	c.r += n
+	x := &c.x
+	c.upWindow = rateWindow{}
+	c.body.start(&c.source, x.req.framing, x.req.contentLength)
+	c.body.limit = c.x.cfg.MaxBodyBytes
+	switch {
+	case x.req.framing == framingNone || x.err.Kind != KindNone:
+		c.bodySize = 0
+	case x.req.framing == framingLength && x.req.contentLength <= int64(len(c.buffered())):
+		c.bodySize = x.req.contentLength
+	default:
+		c.bodySize = -1
+	}
+}
+
+// finishMessage forgets the request. What the client sent behind it stays in the buffer.
+func (c *clientConn) finishMessage() {
+	c.consumeBody()
+	if c.kept.b != nil {
+		c.kept.release()
+	}
+	c.out = nil
+	c.outBuf.release()
+	if len(c.buf.b) > smallBuffer && c.w-c.r <= smallBuffer {
+		c.shrink()
+	}
+}
+
+// shrink moves the unread bytes to a small buffer.
+func (c *clientConn) shrink() {
+	old, rest := c.buf, c.buffered()
+	c.buf = buffer{}
+	if len(rest) > 0 {
+		c.buf.acquire(smallBuffer)
+	}
+	c.r, c.w = 0, copy(c.buf.b, rest)
+	old.release()
+}
+
+// Limits of a lingering close: a client that still sends is read for a while, so that it gets to read the answer before
+// the RST that unread bytes would cause (RFC 9112 §9.6).
+const (
+	lingerTime  = time.Second
+	lingerBytes = 64 << 20 // Limit
+)
+
+// linger ends the answer with a FIN and drops what the client still sends.
+func (c *clientConn) linger() {
+	if c.broken != nil || c.link.events()&hungUp != 0 {
+		return
+	}
+	if c.body.done() && len(c.buffered()) == 0 && c.link.look() == sightQuiet && !c.x.lingers() {
+		return // Fast path: nothing is on its way.
+	}
+	if t, ok := c.rw.(*tls.Conn); ok {
+		_ = t.CloseWrite()
+	} else {
+		_ = c.link.closeWrite()
+	}
+	if c.buf.b == nil {
+		c.buf.acquire(smallBuffer)
+	}
+	c.link.limitRead(now(), lingerTime)
+	for n := 0; n < lingerBytes; {
+		m, err := c.link.Read(c.buf.b)
+		if err != nil {
+			return
+		}
+		n += m
+	}
+}
+
+// close closes the connection once.
+func (c *clientConn) close() {
+	c.closeMu.Lock()
+	defer c.closeMu.Unlock()
+	if !c.closed {
+		c.closed = true
+		if c.broken != nil {
+			_ = c.link.Close() // Under TLS: a farewell could wait for a peer that takes nothing.
+			return
+		}
+		_ = c.rw.Close()
+	}
+}
+
+// abort implements downstream: an RST, which no client takes for the end of a message.
+func (c *clientConn) abort() {
+	c.x.closing = true
+	if c.broken == nil {
+		c.broken = io.ErrClosedPipe
+	}
+	c.link.reset()
+}
+
+// rateWindow measures a client's upload against MinBodyRate.
+type rateWindow struct {
+	since instant
+	bytes int64
+}
+
+// rateSpan is the time over which MinBodyRate is measured.
+const rateSpan = 30 * time.Second
+
+// slow adds n bytes at time t and reports whether a whole window stayed below rate.
+func (w *rateWindow) slow(t instant, n int, rate int) bool {
+	if w.since == 0 {
+		w.since = t
+	}
+	w.bytes += int64(n)
+	elapsed := w.since.until(t)
+	if elapsed < rateSpan {
+		return false
+	}
+	slow := float64(w.bytes) < float64(rate)*elapsed.Seconds()
+	w.since, w.bytes = t, 0
+	return slow
+}

@@ -1,0 +1,207 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/google/uuid"
+
+	"sluice/cache"
+)
+
+// handle answers one request: the table of contents of its way through the rooms. Every request leaves through finish.
+func (s *Server) handle(x *exchange) {
+	defer s.fence(x)
+	if x.err.Kind == KindNone {
+		x.err = s.answer(x)
+	}
+	s.settle(x)
+	s.finish(x)
+}
+
+// answer takes a well-formed request through lookup and forwarding.
+func (s *Server) answer(x *exchange) Error {
+	if s.answersItself(x) {
+		return Error{}
+	}
+	if e := s.admit(x); e.Kind != KindNone {
+		return e
+	}
+	route, err := s.lookup(x)
+	if err != nil {
+		return x.lookupError(err)
+	}
+	x.route, x.routed = route, true
+	return s.forward(x)
+}
+
+// pingHost is the Host that load balancers ask whether the edge is alive (Hipache: lib/worker.js).
+const pingHost = "__ping__"
+
+// answersItself answers the ping and the last hop of an OPTIONS request.
+func (s *Server) answersItself(x *exchange) bool {
+	switch {
+	case string(x.req.authority) == pingHost && (x.cfg.Compat == CompatHipache || string(x.req.path) == "/"):
+		x.ping()
+	case x.req.maxForward == 0:
+		x.down.writeOwn(&ownAnswer{status: 200, allow: true}) // RFC 9110 §7.6.2
+	default:
+		return false
+	}
+	return true
+}
+
+// ping answers that the edge takes traffic, 503 while it drains. planb's ping asks the store as well.
+func (x *exchange) ping() {
+	a := ownAnswer{status: 200, contentType: "text/plain", body: []byte("OK")}
+	if x.cfg.Compat == CompatHipache {
+		a.body = []byte("ok")
+	}
+	if x.srv.draining.Load() {
+		a = ownAnswer{status: 503, contentType: "text/plain", body: []byte("draining"), cause: KindDraining.String()}
+	} else if x.cfg.Compat == CompatPlanb {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := x.srv.routes.Ping(ctx); err != nil {
+			a = ownAnswer{status: 500, contentType: "text/plain", body: []byte("store unavailable"),
+				cause: KindStoreUnavailable.String()}
+		}
+	}
+	x.down.writeOwn(&a)
+}
+
+// admit applies the checks that need nothing but the head.
+func (s *Server) admit(x *exchange) Error {
+	x.debug = x.req.debug && x.mayDebug()
+	host, err := cache.AppendHost(x.hostBuf[:0], x.req.authority)
+	switch {
+	case errors.Is(err, cache.ErrNoHost):
+		return failed(KindNoHost)
+	case err != nil:
+		return failed(KindBadHost)
+	}
+	x.host = host
+	if limit := x.cfg.MaxBodyBytes; limit > 0 && x.req.contentLength > limit {
+		return failed(KindBodyTooLarge)
+	}
+	if x.req.loops() {
+		return failed(KindLoop)
+	}
+	if x.req.upgrade != nil && !x.upgrades() {
+		x.req.upgrade = nil
+	}
+	x.identify()
+	return Error{}
+}
+
+// mayDebug reports whether this client gets debug headers.
+func (x *exchange) mayDebug() bool {
+	switch x.cfg.DebugHeaders {
+	case DebugAll:
+		return true
+	case DebugNone:
+		return false
+	}
+	return x.peer.trusted || x.peer.addr.IsLoopback()
+}
+
+// upgrades reports whether the upgrade that the client asks for is one that is passed.
+func (x *exchange) upgrades() bool {
+	for _, u := range x.cfg.Upgrades {
+		if equalFold(x.req.upgrade, u) {
+			return x.req.framing == framingNone
+		}
+	}
+	return false
+}
+
+// identify gives the request an id if one is wanted and the client sent none (planb).
+func (x *exchange) identify() {
+	name := x.cfg.RequestIDHeader
+	if name == "" {
+		return
+	}
+	for i := range x.req.fields {
+		if f := &x.req.fields[i]; bytes.EqualFold(f.name.of(x.req.b), []byte(name)) {
+			return
+		}
+	}
+	text, _ := uuid.New().MarshalText()
+	x.id = append(x.idBuf[:0], text...)
+}
+
+// lookup resolves the host, by memory in all but rare cases. planb looks host:port up first.
+func (s *Server) lookup(x *exchange) (cache.Route, error) {
+	client := x.clientAddr()
+	if x.cfg.Compat == CompatPlanb {
+		if port := x.req.authority[bytes.LastIndexByte(x.req.authority, ':')+1:]; len(port) < len(x.req.authority) &&
+			bytes.IndexByte(port, ']') < 0 {
+			key := append(append(x.hostBuf[len(x.host):len(x.host)], x.host...), ':')
+			if route, err := s.routes.LookupExact(append(key, port...), client); err == nil {
+				return route, nil
+			}
+		}
+	}
+	return s.routes.Lookup(x.host, client)
+}
+
+// lookupRetryAfter is the Retry-After of a 503 that comes from the store, in seconds.
+const lookupRetryAfter = 1
+
+// lookupError maps an error of the cache.
+func (x *exchange) lookupError(err error) Error {
+	switch {
+	case errors.Is(err, cache.ErrUnknownHost):
+		return Error{Kind: KindUnknownHost}
+	case errors.Is(err, cache.ErrLookupLimited):
+		x.retryAfter = lookupRetryAfter
+		return Error{Kind: KindLookupLimited}
+	}
+	x.retryAfter = lookupRetryAfter
+	return Error{Kind: KindStoreUnavailable, Cause: err}
+}
+
+// settle gives the client of a failed exchange what it can still get: an answer, or an end that can't be mistaken for one.
+func (s *Server) settle(x *exchange) {
+	switch {
+	case x.err.Kind == KindNone:
+		return
+	case x.err.Kind == KindClientGone, x.answered.Load():
+		x.down.abort()
+	default:
+		x.closing = x.closing || outcomes[x.err.Kind].closes
+		a := s.errorAnswer(x)
+		x.down.writeOwn(&a)
+	}
+}
+
+// fence keeps a panic in a request from ending the process: it costs that request, and is told.
+func (s *Server) fence(x *exchange) {
+	r := recover()
+	if r == nil {
+		return
+	}
+	s.metrics.panics.Inc()
+	s.log.Error("panic in a request", "panic", r, "stack", string(debug.Stack()))
+	func() {
+		defer func() { _ = recover() }() // The state may be broken in more than one place.
+		x.letGo(false)
+	}()
+	x.err = failed(KindInternal)
+	x.closing = true
+	s.settle(x)
+	s.finish(x)
+}
+
+// lingers reports whether bytes of the request may still be on their way although its end was not found.
+func (x *exchange) lingers() bool {
+	k := x.err.Kind
+	return k != KindNone && k != KindClientGone && outcomes[k].closes
+}
+
+// logLevel returns the level that an error is logged at.
+func (e Error) logLevel() slog.Level { return outcomes[e.Kind].level }

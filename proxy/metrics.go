@@ -1,0 +1,120 @@
+package proxy
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// Limits that can be hit, as label values of sluice_limited_total.
+const (
+	limitConnections = iota
+	limitConnectionsPerIP
+	limitBackend
+	limitTunnels
+	limitDescriptors
+	limitCount
+)
+
+var limitNames = [limitCount]string{
+	"max_connections", "max_connections_per_ip", "max_backend_connections", "max_tunnels", "file_descriptors",
+}
+
+// Directions of a tunnel.
+const (
+	tunnelUp = iota
+	tunnelDown
+)
+
+// proxyMetrics are the series of one Server, in the set that it was given.
+type proxyMetrics struct {
+	requests       [6]*metrics.Counter // by first digit of the status; [0] for what had none
+	errors         [kindCount]*metrics.Counter
+	attemptErrors  [kindCount]*metrics.Counter
+	retries        [kindCount]*metrics.Counter
+	limited        [limitCount]*metrics.Counter
+	tunnelBytes    [2]*metrics.Counter
+	duration       *metrics.Histogram
+	backendTime    *metrics.Histogram
+	sentBytes      *metrics.Counter
+	receivedBytes  *metrics.Counter
+	attempts       *metrics.Counter
+	retriesRefused *metrics.Counter
+	marks          *metrics.Counter
+	panics         *metrics.Counter
+	deadIdle       *metrics.Counter
+	surplus        *metrics.Counter
+	connections    *metrics.Counter
+	handshakes     *metrics.Counter
+	tunnelsTotal   *metrics.Counter
+
+	droppedForwarding *metrics.Counter
+	droppedLookalike  *metrics.Counter
+
+	pools atomic.Int64
+}
+
+func newProxyMetrics(set *metrics.Set, s *Server) *proxyMetrics {
+	m := &proxyMetrics{
+		duration:          set.NewHistogram("sluice_request_duration_seconds"),
+		backendTime:       set.NewHistogram("sluice_backend_duration_seconds"),
+		sentBytes:         set.NewCounter("sluice_response_body_bytes_total"),
+		receivedBytes:     set.NewCounter("sluice_request_body_bytes_total"),
+		attempts:          set.NewCounter("sluice_attempts_total"),
+		retriesRefused:    set.NewCounter("sluice_retries_refused_total"),
+		marks:             set.NewCounter("sluice_backend_marks_total"),
+		panics:            set.NewCounter("sluice_panics_total"),
+		deadIdle:          set.NewCounter("sluice_backend_idle_dead_total"),
+		surplus:           set.NewCounter("sluice_backend_surplus_bytes_total"),
+		connections:       set.NewCounter("sluice_connections_total"),
+		handshakes:        set.NewCounter("sluice_tls_handshake_errors_total"),
+		tunnelsTotal:      set.NewCounter("sluice_tunnels_total"),
+		droppedForwarding: set.NewCounter(`sluice_fields_dropped_total{reason="forwarding"}`),
+		droppedLookalike:  set.NewCounter(`sluice_fields_dropped_total{reason="lookalike"}`),
+	}
+	for i, class := range []string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"} {
+		m.requests[i] = set.NewCounter(`sluice_requests_total{status="` + class + `"}`)
+	}
+	for k := KindNone + 1; k < kindCount; k++ {
+		m.errors[k] = set.NewCounter(`sluice_errors_total{cause="` + k.String() + `"}`)
+		if outcomes[k].source == SourceBackend {
+			m.attemptErrors[k] = set.NewCounter(`sluice_attempt_errors_total{cause="` + k.String() + `"}`)
+			m.retries[k] = set.NewCounter(`sluice_retries_total{cause="` + k.String() + `"}`)
+		}
+	}
+	for i, name := range limitNames {
+		m.limited[i] = set.NewCounter(`sluice_limited_total{limit="` + name + `"}`)
+	}
+	m.tunnelBytes[tunnelUp] = set.NewCounter(`sluice_tunnel_bytes_total{direction="up"}`)
+	m.tunnelBytes[tunnelDown] = set.NewCounter(`sluice_tunnel_bytes_total{direction="down"}`)
+	set.NewGauge("sluice_backend_pools", func() float64 { return float64(m.pools.Load()) })
+	set.NewGauge("sluice_connections", func() float64 { return float64(s.conns.count()) })
+	set.NewGauge("sluice_tunnels", func() float64 { return float64(s.tunnels.Load()) })
+	set.NewGauge("sluice_draining", func() float64 {
+		if s.draining.Load() {
+			return 1
+		}
+		return 0
+	})
+	return m
+}
+
+// request counts a finished request.
+func (m *proxyMetrics) request(status int, total, backend time.Duration, sent, received int64) {
+	class := status / 100
+	if class < 1 || class > 5 {
+		class = 0
+	}
+	m.requests[class].Inc()
+	m.duration.Update(total.Seconds())
+	if backend > 0 {
+		m.backendTime.Update(backend.Seconds())
+	}
+	if sent > 0 {
+		m.sentBytes.AddInt64(sent)
+	}
+	if received > 0 {
+		m.receivedBytes.AddInt64(received)
+	}
+}

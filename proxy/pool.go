@@ -1,0 +1,247 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"sluice/cache"
+)
+
+// Times of the pools.
+const (
+	queueTime      = time.Second      // how long a request waits for a connection of a backend that is full
+	surplusPause   = 60 * time.Second // no reuse for a backend that once sent bytes nobody asked for
+	poolUnused     = 60 * time.Second // a pool that served nobody for so long is dropped
+	peekAfter      = time.Millisecond // a connection idle for longer is looked at before it is used again
+	backendBuffer  = 16 << 10         // reads of answers
+	maxAnswerHead  = 64 << 10         // Limit: head of an answer
+	maxAnswerField = 500              // Limit: fields of an answer
+	maxInterim     = 16               // Limit: 1xx answers before the final one
+)
+
+// pools holds one pool per backend, shared by all frontends that name it.
+type pools struct {
+	mu  sync.RWMutex
+	m   map[string]*pool
+	srv *Server
+}
+
+// get returns the pool of b.
+func (ps *pools) get(b *cache.Backend) *pool {
+	ps.mu.RLock()
+	p := ps.m[b.Key]
+	ps.mu.RUnlock()
+	if p != nil {
+		return p
+	}
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if p = ps.m[b.Key]; p == nil {
+		p = newPool(ps.srv, b)
+		ps.m[b.Key] = p
+		ps.srv.metrics.pools.Store(int64(len(ps.m)))
+	}
+	return p
+}
+
+// load returns how many requests are in flight to b.
+func (ps *pools) load(b *cache.Backend) int64 {
+	ps.mu.RLock()
+	defer ps.mu.RUnlock()
+	if p := ps.m[b.Key]; p != nil {
+		return p.active.Load()
+	}
+	return 0
+}
+
+// sweep drops the pools that have served nobody for a while, so that backends which left Redis leave nothing behind.
+func (ps *pools) sweep(t instant) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for key, p := range ps.m {
+		if p.active.Load() == 0 && p.waiting.Load() == 0 && instant(p.lastUse.Load()).until(t) > poolUnused {
+			delete(ps.m, key)
+			p.hc.CloseIdleConnections()
+		}
+	}
+	ps.srv.metrics.pools.Store(int64(len(ps.m)))
+}
+
+// closeIdle closes every idle connection.
+func (ps *pools) closeIdle() {
+	ps.mu.RLock()
+	defer ps.mu.RUnlock()
+	for _, p := range ps.m {
+		p.hc.CloseIdleConnections()
+	}
+}
+
+// pool is the connections of one backend. The HostClient keeps the idle ones; how many are in use is counted here.
+type pool struct {
+	hc  fasthttp.HostClient
+	srv *Server
+
+	address string
+	tls     *tls.Config // nil for http
+
+	active    atomic.Int64 // requests that hold a connection, or are about to
+	waiting   atomic.Int64 // requests in the queue
+	freed     chan struct{}
+	lastUse   atomic.Int64 // instant
+	noReuse   atomic.Int64 // instant until which connections are used once
+	idleLimit time.Duration
+}
+
+func newPool(s *Server, b *cache.Backend) *pool {
+	cfg := s.config()
+	p := &pool{srv: s, address: b.Address, freed: make(chan struct{}, 1), idleLimit: cfg.BackendIdleTimeout}
+	if b.TLS {
+		p.tls = &tls.Config{
+			ServerName:         b.ServerName,
+			InsecureSkipVerify: b.SkipVerify, //nolint:gosec // The operator asks for it with #tlsVerify=off.
+			RootCAs:            cfg.BackendCA,
+			NextProtos:         []string{"http/1.1"},
+			ClientSessionCache: tls.NewLRUClientSessionCache(64),
+		}
+	}
+	p.hc.Addr = b.Address
+	p.hc.MaxConns = 1 << 30 // Connections are limited by enter, tunnels by MaxTunnels.
+	p.hc.MaxIdleConnDuration = cfg.BackendIdleTimeout
+	p.hc.ConnPoolStrategy = fasthttp.LIFO
+	p.hc.DialTimeout = p.dial
+	p.lastUse.Store(int64(now()))
+	return p
+}
+
+// dial connects, and does the TLS handshake, within ConnectTimeout. fasthttp passes 0 for the timeout and would speak TLS
+// without a deadline, hence the time limit and the TLS of our own.
+func (p *pool) dial(string, time.Duration) (net.Conn, error) {
+	limit := p.srv.config().ConnectTimeout
+	d := net.Dialer{Timeout: limit, KeepAlive: 15 * time.Second}
+	c, err := d.Dial("tcp", p.address)
+	if err != nil {
+		return nil, err
+	}
+	bc := &backendConn{pool: p, link: newLink(c)}
+	bc.rw = bc.link
+	bc.source.read = bc.readBytes
+	if p.tls != nil {
+		bc.link.limitRead(now(), limit)
+		tc := tls.Client(bc.link, p.tls)
+		if err := tc.Handshake(); err != nil {
+			_ = c.Close()
+			return nil, &handshakeError{err}
+		}
+		bc.rw = tc
+	}
+	bc.link.writeWindow = p.srv.config().ResponseTimeout
+	bc.Conn = bc.rw
+	return bc, nil
+}
+
+// handshakeError is a failed TLS handshake: the backend is there, so it is not marked dead.
+type handshakeError struct{ cause error }
+
+func (e *handshakeError) Error() string { return "tls handshake: " + e.cause.Error() }
+func (e *handshakeError) Unwrap() error { return e.cause }
+
+// dialError maps an error of dial.
+func dialError(err error) Error {
+	var hs *handshakeError
+	var ne net.Error
+	switch {
+	case errors.As(err, &hs):
+		return Error{Kind: KindConnectFailed, Cause: err}
+	case errors.As(err, &ne) && ne.Timeout(), errors.Is(err, os.ErrDeadlineExceeded):
+		return Error{Kind: KindConnectTimeout, Cause: err}
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EHOSTUNREACH),
+		errors.Is(err, syscall.ENETUNREACH):
+		return Error{Kind: KindConnectFailed, Cause: err, mark: true}
+	}
+	return Error{Kind: KindConnectFailed, Cause: err}
+}
+
+// enter takes one of the backend's places. It reports false when all are taken.
+func (p *pool) enter(limit int) bool {
+	if p.active.Add(1) <= int64(limit) || limit <= 0 {
+		return true
+	}
+	p.active.Add(-1)
+	return false
+}
+
+// leave gives the place back and wakes a request that waits for one.
+func (p *pool) leave() {
+	p.active.Add(-1)
+	if p.waiting.Load() > 0 {
+		p.wake()
+	}
+}
+
+func (p *pool) wake() {
+	select {
+	case p.freed <- struct{}{}:
+	default:
+	}
+}
+
+// queue waits up to queueTime for a place. The queue is no longer than the limit.
+func (p *pool) queue(limit int) bool {
+	defer p.waiting.Add(-1)
+	if p.waiting.Add(1) > int64(limit) {
+		return false
+	}
+	timer := time.NewTimer(queueTime)
+	defer timer.Stop()
+	for {
+		if p.enter(limit) {
+			if p.waiting.Load() > 1 && p.active.Load() < int64(limit) {
+				p.wake()
+			}
+			return true
+		}
+		select {
+		case <-p.freed:
+		case <-timer.C:
+			return false
+		}
+	}
+}
+
+// connection returns an idle connection that is fit for reuse, or a new one. careful asks for a look at the socket even if
+// the connection was idle for no time at all.
+func (p *pool) connection(t instant, careful bool) (*backendConn, error) {
+	p.lastUse.Store(int64(t))
+	for {
+		cc, err := p.hc.AcquireConn(0, false)
+		if err != nil {
+			return nil, err
+		}
+		bc := cc.Conn().(*backendConn)
+		if bc.lease == nil {
+			bc.lease = newLease(cc, &p.hc)
+		}
+		bc.held.Store(true)
+		if bc.uses == 0 || bc.fit(t, careful) {
+			bc.uses++
+			bc.buf.acquire(backendBuffer)
+			return bc, nil
+		}
+		p.srv.metrics.deadIdle.Inc()
+		bc.drop()
+	}
+}
+
+// surplus notes that the backend sent bytes that belong to no request: its connections are used once for a while.
+func (p *pool) surplus(t instant) {
+	p.srv.metrics.surplus.Inc()
+	p.noReuse.Store(int64(t.after(surplusPause)))
+}

@@ -1,0 +1,96 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+)
+
+// relay sends the answer whose head has been read to the client.
+func (s *Server) relay(x *exchange) Error {
+	x.status = x.res.status
+	if x.status == 101 {
+		return s.tunnel(x)
+	}
+	if s.marksStatus(x) {
+		s.mark(x)
+	}
+	reusable := x.res.reusable
+	x.resBody.start(&x.up.source, x.res.framing, x.res.contentLength)
+	if err := x.down.writeHead(&x.res); err != nil {
+		x.letGo(false)
+		return Error{Kind: KindClientGone, Cause: err}
+	}
+	e := x.relayBody()
+	x.letGo(e.Kind == KindNone && reusable && x.cleanUpstream())
+	return e
+}
+
+// relayBody copies the body. Bytes go out as soon as nothing more is buffered: an event stream is never held back, and an
+// answer that came in one piece leaves in one.
+func (x *exchange) relayBody() Error {
+	b := &x.resBody
+	x.expect(x.cfg.BackendBodyIdleTimeout, true)
+	for {
+		p, err := b.ready()
+		if len(p) == 0 && err == nil {
+			if e := x.flushHead(); e.Kind != KindNone {
+				return e
+			}
+			p, err = b.next()
+		}
+		if len(p) > 0 {
+			if werr := x.down.writeBody(p); werr != nil {
+				return Error{Kind: KindClientGone, Cause: werr}
+			}
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return x.bodyError(err)
+		}
+	}
+	if err := x.down.endBody(&b.trailer); err != nil {
+		return Error{Kind: KindClientGone, Cause: err}
+	}
+	return x.flushHead()
+}
+
+// flushHead sends what was held back, the head first.
+func (x *exchange) flushHead() Error {
+	if err := x.down.flush(); err != nil {
+		return Error{Kind: KindClientGone, Cause: err}
+	}
+	return Error{}
+}
+
+// bodyError maps an error of reading the answer's body. The head has been promised: the client learns of the cut by an
+// end of its connection that can't be the body's.
+func (x *exchange) bodyError(err error) Error {
+	switch {
+	case errors.Is(err, errClientGone):
+		return Error{Kind: KindClientGone, Cause: err}
+	case errors.Is(err, errUploadFailed):
+		return x.upload.err
+	case errors.Is(err, errTimedOut):
+		return Error{Kind: KindResponseTimeout, Cause: err}
+	case errors.Is(err, errBodySyntax):
+		return Error{Kind: KindBadAnswer, Cause: err}
+	}
+	return Error{Kind: KindBackendReset, Cause: err}
+}
+
+// cleanUpstream reports whether the backend's connection holds nothing of this exchange any more and may carry another.
+func (x *exchange) cleanUpstream() bool {
+	up := x.up
+	switch {
+	case !x.resBody.done() || x.upload.running() || x.upload.failed() || x.announced:
+		return false
+	case len(up.buffered()) > 0:
+		up.pool.surplus(now())
+		return false
+	case instant(up.pool.noReuse.Load()) > now():
+		return false
+	}
+	return true
+}

@@ -1,0 +1,201 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/valyala/fasthttp"
+
+	"sluice/cache"
+	"sluice/internal/accesslog"
+	"sluice/internal/pages"
+)
+
+// Deps is what a Server works with. Routes, Log, Metrics and Pages must be set; a nil AccessLog logs nothing.
+type Deps struct {
+	Routes    *cache.Cache
+	Log       *slog.Logger
+	AccessLog *accesslog.Writer
+	Metrics   *metrics.Set
+	Pages     *pages.Set
+}
+
+// Bind says how a listener is served.
+type Bind struct {
+	TLS *tls.Config // nil for plain HTTP. Its callbacks may change certificates while it is served.
+}
+
+// Server serves HTTP on any number of listeners. Its methods are safe for concurrent use.
+type Server struct {
+	routes  *cache.Cache
+	log     *slog.Logger
+	access  *accesslog.Writer
+	pages   *pages.Set
+	metrics *proxyMetrics
+
+	cfg   atomic.Pointer[Config]
+	conns *connections
+	pools pools
+	edge  fasthttp.Server
+
+	rotation rotation
+	budget   budget
+	throttle throttle
+	tunnels  atomic.Int64
+
+	draining    atomic.Bool // pings answer 503
+	closing     atomic.Bool // connections end with their next answer
+	hardClosing atomic.Bool // connections have been cut
+	stop        chan struct{}
+	stopOnce    sync.Once
+	sweeper     sync.WaitGroup
+}
+
+// ErrServerClosed is what Serve returns after Shutdown.
+var ErrServerClosed = errors.New("proxy: server closed")
+
+// New returns a Server that serves nothing yet. Close or Shutdown ends its background work.
+func New(cfg Config, d Deps) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("proxy: configuration: %w", err)
+	}
+	s := &Server{
+		routes: d.Routes, log: d.Log, access: d.AccessLog, pages: d.Pages,
+		conns: newConnections(), stop: make(chan struct{}),
+	}
+	s.cfg.Store(&cfg)
+	s.pools.m, s.pools.srv = make(map[string]*pool), s
+	s.metrics = newProxyMetrics(d.Metrics, s)
+	s.edge = fasthttp.Server{
+		Name:                  "sluice",
+		Concurrency:           maxConcurrency, // Limit: MaxConnections is kept by the listener, which waits instead of refusing.
+		Logger:                fasthttpLog{s.log},
+		SecureErrorLogMessage: true,
+		Handler:               func(*fasthttp.RequestCtx) { panic("BUG: fasthttp parsed a request") },
+	}
+	s.edge.NextProto(protoHTTP1, s.serveConn)
+	s.sweeper.Add(1)
+	go s.sweep()
+	return s, nil
+}
+
+// maxConcurrency is above any MaxConnections: fasthttp answers and closes what exceeds its own limit.
+const maxConcurrency = 1 << 24
+
+func (s *Server) config() *Config { return s.cfg.Load() }
+
+// Reload puts another configuration into effect for new requests; requests in flight keep theirs. Connections stay. The
+// old one stays in effect if the new one is not valid.
+func (s *Server) Reload(cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return fmt.Errorf("proxy: configuration: %w", err)
+	}
+	s.cfg.Store(&cfg)
+	return nil
+}
+
+// Serve accepts connections on ln until Shutdown, and returns ErrServerClosed then. It may be called for several
+// listeners. It closes ln.
+func (s *Server) Serve(ln net.Listener, b Bind) error {
+	bl := newBoundListener(s, ln, b)
+	if s.closing.Load() {
+		_ = ln.Close()
+		return ErrServerClosed
+	}
+	err := s.edge.Serve(bl)
+	if s.closing.Load() {
+		return ErrServerClosed
+	}
+	if err != nil {
+		return fmt.Errorf("serve %s: %w", ln.Addr(), err)
+	}
+	return nil
+}
+
+// protoHTTP1 is the protocol under which fasthttp hands connections over, as TLS names it (RFC 7301).
+const protoHTTP1 = "http/1.1"
+
+// serveConn serves one accepted connection on a goroutine of fasthttp's pool. The handshake, if any, is done.
+func (s *Server) serveConn(nc net.Conn) error {
+	a := nc.(*acceptedConn)
+	if a.failed {
+		return nil
+	}
+	c := acquireClientConn(s, a.bind, a.link, a.rw)
+	s.conns.add(c)
+	defer func() {
+		s.conns.remove(c)
+		c.release()
+	}()
+	c.serve()
+	return nil
+}
+
+// BeginDrain makes pings answer 503, so that load balancers turn away. Accepting goes on.
+func (s *Server) BeginDrain() { s.draining.Store(true) }
+
+// Shutdown stops accepting and waits for what is under way. Every connection ends with its next answer; one that waits for
+// a request is left open, since a request may be on its way to us. When ctx ends, connections that are left are cut and
+// ctx's error is returned.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.draining.Store(true)
+	s.closing.Store(true)
+	err := s.edge.ShutdownWithContext(ctx)
+	if err != nil {
+		s.cut()
+	}
+	s.Close()
+	return err
+}
+
+// cutTime is how long connections have to end after they were cut.
+const cutTime = 2 * time.Second
+
+// cut closes every connection and waits until their goroutines have finished, so that their requests are logged.
+func (s *Server) cut() {
+	s.hardClosing.Store(true)
+	for deadline := time.Now().Add(cutTime); time.Now().Before(deadline) && s.conns.count() > 0; {
+		s.conns.cut()
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// Close ends the background work and the idle connections to backends. It is part of Shutdown.
+func (s *Server) Close() {
+	s.stopOnce.Do(func() { close(s.stop) })
+	s.sweeper.Wait()
+	s.pools.closeIdle()
+}
+
+// sweepEvery is how often pools that nobody uses any more are looked for.
+const sweepEvery = 10 * time.Second
+
+func (s *Server) sweep() {
+	defer s.sweeper.Done()
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-tick.C:
+			s.pools.sweep(now())
+		}
+	}
+}
+
+// fasthttpLog passes what fasthttp has to say to the operational log.
+type fasthttpLog struct{ log *slog.Logger }
+
+// Printf implements fasthttp.Logger.
+func (l fasthttpLog) Printf(format string, args ...any) {
+	l.log.Warn("fasthttp: " + fmt.Sprintf(format, args...))
+}

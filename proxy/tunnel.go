@@ -1,0 +1,156 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"sync/atomic"
+	"time"
+)
+
+// tunnel passes bytes both ways after a 101, until both sides have finished, one fails, or neither sends anything for
+// TunnelIdleTimeout. A route change does not touch it.
+func (s *Server) tunnel(x *exchange) Error {
+	up, c := x.up, x.down.(*clientConn)
+	x.unwatch()
+	x.closing = true
+	if !s.beginTunnel() {
+		x.letGo(false)
+		return failed(KindBackendBusy)
+	}
+	defer s.endTunnel()
+	c.keepHead()
+	if err := c.writeSwitch(&x.res); err != nil {
+		x.letGo(false)
+		return Error{Kind: KindClientGone, Cause: err}
+	}
+	x.pool.leave() // A tunnel counts under MaxTunnels, not as one of the backend's requests.
+	x.pool = nil
+	c.state.Store(int32(connTunnel))
+	up.wait = nil
+	t := &tunnel{x: x, idle: int64(x.cfg.TunnelIdleTimeout)}
+	t.last.Store(int64(now()))
+	t.run(tunnelEnd{link: c.link, rw: c.rw, src: &c.source}, tunnelEnd{link: up.link, rw: up.rw, src: &up.source})
+	x.letGo(false)
+	c.broken = io.ErrClosedPipe
+	return Error{}
+}
+
+// writeSwitch sends the head of a 101.
+func (c *clientConn) writeSwitch(r *response) error {
+	out := c.appendStatus(c.outBytes(), r)
+	out = c.x.appendResponseFields(out, r)
+	out = appendField(out, "Upgrade: ", r.upgrade)
+	c.out = append(out, "Connection: Upgrade\r\n\r\n"...)
+	return c.flush()
+}
+
+// tunnelEnd is one side of a tunnel: its connection, and the bytes that were read off it already.
+type tunnelEnd struct {
+	link *link
+	rw   io.ReadWriter
+	src  *source
+}
+
+// tunnel is the state that both directions share.
+type tunnel struct {
+	x    *exchange
+	idle int64 // nanoseconds; 0 = no limit
+	last atomic.Int64
+	down int64 // bytes to the client
+}
+
+// run copies both ways and returns when both directions have ended.
+func (t *tunnel) run(client, backend tunnelEnd) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		n := t.copy(client, backend)
+		t.x.srv.metrics.tunnelBytes[tunnelDown].Add(int(n))
+		t.down = n
+	}()
+	n := t.copy(backend, client)
+	t.x.srv.metrics.tunnelBytes[tunnelUp].Add(int(n))
+	<-done
+	t.x.sentBytes = t.down
+}
+
+// copy moves bytes from one end to the other. At a FIN it passes the FIN on and leaves the other direction open; at
+// anything worse both ends are closed.
+func (t *tunnel) copy(to, from tunnelEnd) (n int64) {
+	for {
+		p := from.src.buffered()
+		if len(p) > 0 {
+			m, err := to.rw.Write(p)
+			n += int64(m)
+			if err != nil {
+				t.cut(to, from)
+				return n
+			}
+			from.src.consume(len(p))
+			t.last.Store(int64(now()))
+		}
+		switch err := t.fill(from); {
+		case err == nil:
+		case err == io.EOF:
+			if closeWrite(to) != nil {
+				t.cut(to, from)
+			}
+			return n
+		default:
+			t.cut(to, from)
+			return n
+		}
+	}
+}
+
+// fill reads more from an end. The idle limit is for both directions together.
+func (t *tunnel) fill(from tunnelEnd) error {
+	for {
+		at := now()
+		left := t.idle - (int64(at) - t.last.Load())
+		switch {
+		case t.idle <= 0:
+			left = 0
+		case left <= 0:
+			return errTimedOut
+		}
+		from.link.limitRead(at, time.Duration(left))
+		err := from.src.fill()
+		if errors.Is(err, errTimedOut) {
+			continue // The other direction may have been busy.
+		}
+		return err
+	}
+}
+
+// cut ends both connections at once.
+func (t *tunnel) cut(a, b tunnelEnd) {
+	_ = a.link.Close()
+	_ = b.link.Close()
+}
+
+// closeWrite passes a FIN on.
+func closeWrite(e tunnelEnd) error {
+	if tc, ok := e.rw.(*tls.Conn); ok {
+		if err := tc.CloseWrite(); err != nil {
+			return err
+		}
+		return nil
+	}
+	return e.link.closeWrite()
+}
+
+// beginTunnel takes one of MaxTunnels places.
+func (s *Server) beginTunnel() bool {
+	limit := int64(s.config().MaxTunnels)
+	if n := s.tunnels.Add(1); limit > 0 && n > limit {
+		s.tunnels.Add(-1)
+		s.metrics.limited[limitTunnels].Inc()
+		return false
+	}
+	s.metrics.tunnelsTotal.Inc()
+	return true
+}
+
+func (s *Server) endTunnel() { s.tunnels.Add(-1) }
