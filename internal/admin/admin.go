@@ -64,6 +64,7 @@ func (o Options) serveMetrics(w http.ResponseWriter, _ *http.Request) {
 		set.WritePrometheus(w)
 	}
 	metrics.WriteProcessMetrics(w)
+	metrics.WriteFDMetrics(w)
 }
 
 func (o Options) serveReady(w http.ResponseWriter, _ *http.Request) {

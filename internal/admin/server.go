@@ -13,7 +13,7 @@ import (
 // Limits of the administration server. There is no limit on writing an answer: a CPU profile or a
 // trace takes as long as its caller asks for.
 const (
-	headerTimeout  = 5 * time.Second
+	readTimeout    = 5 * time.Second // for the whole request, which has no body
 	idleTimeout    = 60 * time.Second
 	maxHeaderBytes = 16 << 10
 )
@@ -30,12 +30,11 @@ func NewServer(o Options, log *slog.Logger) *Server {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Server{http: http.Server{
-		Handler:           Handler(o),
-		ReadHeaderTimeout: headerTimeout,
-		ReadTimeout:       headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		Handler:        Handler(o),
+		ReadTimeout:    readTimeout,
+		IdleTimeout:    idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}}
 }
 

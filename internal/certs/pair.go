@@ -80,8 +80,8 @@ func match(chain []*x509.Certificate, key crypto.Signer, o Options) error {
 	case 0:
 		return nil
 	case -1:
-		return fmt.Errorf("load key %s: it does not match the certificate %s (%s); use the key that the certificate was made for",
-			o.Key, o.Cert, chain[0].Subject)
+		return fmt.Errorf("load key %s: it does not match the certificate %s (%s); "+
+			"use the key that the certificate was made for", o.Key, o.Cert, chain[0].Subject)
 	default:
 		return fmt.Errorf("load certificate %s: the key %s matches certificate %d in it, not the first; "+
 			"put the server's certificate first and the one that signed it next", o.Cert, o.Key, at+1)

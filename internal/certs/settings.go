@@ -149,13 +149,16 @@ func (o Options) conclude(chosen []suite, unknown []string) []uint16 {
 		}
 	}
 	if len(weak) > 0 {
-		o.Log.Warn("ciphers names suites that are weak; they are served because they are named", "ciphers", strings.Join(weak, ":"))
+		o.Log.Warn("ciphers names suites that are weak; they are served because they are named",
+			"ciphers", strings.Join(weak, ":"))
 	}
 	if o.Ciphers != "" && len(ids) == 0 {
-		o.Log.Warn("ciphers names no suite of TLS 1.2 that is known here; the default set is served", "ciphers", o.Ciphers)
+		o.Log.Warn("ciphers names no suite of TLS 1.2 that is known here; the default set is served",
+			"ciphers", o.Ciphers)
 	}
 	if o.HonorCipherOrder && len(ids) > 0 {
-		o.Log.Info("honorCipherOrder: the server chooses among the ciphers, by safety and speed rather than by the order of the list")
+		o.Log.Info("honorCipherOrder: the server chooses among the ciphers, " +
+			"by safety and speed rather than by the order of the list")
 	}
 	return ids
 }

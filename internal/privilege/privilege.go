@@ -41,8 +41,8 @@ func (t Target) Drop() error {
 		if t.UID == os.Geteuid() && t.GID == os.Getegid() {
 			return nil
 		}
-		return fmt.Errorf("drop privileges to user %q (%d:%d): only root can change its user, and this process runs as %d:%d;"+
-			" start it as root or leave user and group out", t.User, t.UID, t.GID, os.Geteuid(), os.Getegid())
+		return fmt.Errorf("drop privileges to user %q (%d:%d): only root can change its user, and this process runs as "+
+			"%d:%d; start it as root or leave user and group out", t.User, t.UID, t.GID, os.Geteuid(), os.Getegid())
 	}
 	// The syscall package applies these to all threads, unlike golang.org/x/sys.
 	if err := syscall.Setgroups(t.Groups); err != nil {
