@@ -13,6 +13,7 @@ type implementation struct {
 }
 
 var implementations = []implementation{
+	{"sluice", true, startSluice},
 	{"nethttp", false, netHTTPTwin},
 	{"fasthttp", false, fastHTTPTwin},
 }
@@ -23,6 +24,7 @@ var hostCounts = []int{1, 10_000, 100_000}
 // BenchmarkProxy sends requests through each implementation. The twins choose no backend, mark
 // nothing and write no log: what they take is what their libraries take at least.
 func BenchmarkProxy(b *testing.B) {
+	needRedis(b)
 	for _, impl := range implementations {
 		for _, w := range works {
 			b.Run("impl="+impl.name+"/work="+w.name+"/hosts=1", func(b *testing.B) {
@@ -34,6 +36,7 @@ func BenchmarkProxy(b *testing.B) {
 
 // BenchmarkProxyHosts sends small requests for many names: what a larger table costs end to end.
 func BenchmarkProxyHosts(b *testing.B) {
+	needRedis(b)
 	for _, impl := range implementations {
 		if !impl.routes {
 			continue

@@ -66,14 +66,18 @@ func runWrk(ctx context.Context, url, script string, connections int, duration t
 		return report{}, err
 	}
 	defer os.Remove(file)
-	ctx, cancel := context.WithTimeout(ctx, duration+answerTimeout+30*time.Second)
+	limited, cancel := context.WithTimeout(ctx, duration+answerTimeout+30*time.Second)
 	defer cancel()
 	var out, errOut bytes.Buffer
-	cmd := exec.CommandContext(ctx, "wrk", "--threads", "1", "--connections", strconv.Itoa(connections),
+	cmd := exec.CommandContext(limited, "wrk", "--threads", "1", "--connections", strconv.Itoa(connections),
 		"--duration", wrkTime(duration), "--timeout", wrkTime(answerTimeout),
 		"--script", file, url)
 	cmd.Stdout, cmd.Stderr = &out, &errOut
-	if err := cmd.Run(); err != nil {
+	err = cmd.Run()
+	if ctx.Err() != nil {
+		return report{}, ctx.Err()
+	}
+	if err != nil {
 		return report{}, fmt.Errorf("run wrk: %s: %w", strings.TrimSpace(errOut.String()), err)
 	}
 	return parseReport(out.String())
