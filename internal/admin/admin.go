@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strings"
+	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 )
@@ -46,9 +47,14 @@ func Handler(o Options) http.Handler {
 	return readOnly(mux)
 }
 
-// readOnly refuses every method that is not GET or HEAD.
+// readOnly refuses every method that is not GET or HEAD, and limits how long an answer may take to
+// be read. Profiles have no limit: one of them takes as long as its caller asks for.
 func readOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, "/debug/pprof/") {
+			// An error means that there is no connection below, and nothing to wait for.
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+		}
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
 			writeText(w, http.StatusMethodNotAllowed, "only GET and HEAD\n")

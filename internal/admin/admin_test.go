@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -186,6 +187,55 @@ func TestServer_TracesLongerThanItsReadTimeout(t *testing.T) {
 	}
 	if took := time.Since(began); resp.StatusCode != http.StatusOK || took < 900*time.Millisecond {
 		t.Errorf("got %d after %v; want a trace of one second", resp.StatusCode, took)
+	}
+}
+
+// deadlineListener notes whether a write deadline was set on any of its connections.
+type deadlineListener struct {
+	net.Listener
+	limited atomic.Bool
+}
+
+type deadlineConn struct {
+	net.Conn
+	ln *deadlineListener
+}
+
+func (l *deadlineListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	return deadlineConn{conn, l}, err
+}
+
+func (c deadlineConn) SetWriteDeadline(t time.Time) error {
+	if !t.IsZero() {
+		c.ln.limited.Store(true)
+	}
+	return c.Conn.SetWriteDeadline(t)
+}
+
+func TestServer_LimitsWritingExceptForProfiles(t *testing.T) {
+	t.Parallel()
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln := &deadlineListener{Listener: inner}
+	s := NewServer(Options{}, nil)
+	go func() { _ = s.Serve(ln) }()
+	defer s.http.Close()
+	for _, page := range []struct {
+		path    string
+		limited bool
+	}{{"/metrics", true}, {"/debug/pprof/cmdline", false}, {"/healthz", true}} {
+		resp, err := http.Get("http://" + inner.Addr().String() + page.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if got := ln.limited.Swap(false); got != page.limited {
+			t.Errorf("%s: limited %v; want %v", page.path, got, page.limited)
+		}
 	}
 }
 

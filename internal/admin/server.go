@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// Limits of the administration server. There is no limit on writing an answer: a CPU profile or a
-// trace takes as long as its caller asks for.
+// Limits of the administration server.
 const (
-	readTimeout    = 5 * time.Second // for the whole request, which has no body
+	readTimeout    = 5 * time.Second  // for the whole request, which has no body
+	writeTimeout   = 30 * time.Second // for an answer that is no profile
 	idleTimeout    = 60 * time.Second
 	maxHeaderBytes = 16 << 10
 )
