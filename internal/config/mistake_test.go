@@ -39,7 +39,7 @@ func TestLoad_Mistakes(t *testing.T) {
 		"bind port too large":   {`{"http": {"bind": [{"address": "::1", "port": 70000}]}}`, `the port 70000 is not`},
 		"bind with typing slip": {`{"http": {"bind": [{"adress": "::1"}]}}`, `did you mean "address"?`},
 		"bind unknown field":    {`{"http": {"bind": [{"nonsense": 1}]}}`, `"nonsense" is unknown there`},
-		"bind field type":       {`{"http": {"bind": [{"address": 1, "proxyProtocol": 1}]}}`, `"proxyProtocol" must be true or false`},
+		"bind field type":       {`{"http": {"bind": [{"address": "::1", "port": true}]}}`, `its "port" must be a whole number`},
 		"nothing to listen on":  {`{"http": {"bind": []}}`, `there is nothing to listen on`},
 		"https without key":     {`{"https": {"bind": "::1", "cert": "c"}}`, `needs a key and a certificate: entry 1 ([::1]:443)`},
 		"certificate on http":   {`{"http": {"bind": [{"cert": "c", "key": "k"}]}}`, `move :80 to https.bind`},

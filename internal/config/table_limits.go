@@ -78,7 +78,7 @@ var timeoutKeys = []Key{
 // limitKeys: every queue, pool and message has a bound.
 var limitKeys = []Key{
 	{
-		Path: "server.maxHeaderBytes", Unit: "bytes", Default: "16384", Rule: between(512, 1<<20),
+		Path: "server.maxHeaderBytes", Unit: "bytes", Default: "16384", Live: true, Rule: between(512, 1<<20),
 		Doc:   "Request line and header fields; beyond it 431 or 414.",
 		field: func(c *Config) any { return &c.Server.MaxHeaderBytes },
 	},
@@ -93,12 +93,12 @@ var limitKeys = []Key{
 		field: func(c *Config) any { return &c.Server.MaxBodyBytes },
 	},
 	{
-		Path: "server.maxConnections", Default: "0", Rule: anyCount,
+		Path: "server.maxConnections", Default: "0", Live: true, Rule: anyCount,
 		Doc:   "Client connections; 0 means 40 % of RLIMIT_NOFILE: 80 % less what backends may use.",
 		field: func(c *Config) any { return &c.Server.MaxConnections },
 	},
 	{
-		Path: "server.maxConnectionsPerIP", Default: "0", Rule: anyCount,
+		Path: "server.maxConnectionsPerIP", Default: "0", Live: true, Rule: anyCount,
 		Doc:   "Client connections from one address; 0 sets no limit.",
 		field: func(c *Config) any { return &c.Server.MaxConnectionsPerIP },
 	},

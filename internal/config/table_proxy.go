@@ -28,8 +28,7 @@ var proxyKeys = []Key{
 	},
 	{
 		Path: "server.trustedProxies", Default: defaultTrustedProxies, Live: true,
-		Doc: "Networks whose X-Forwarded-* fields are believed and kept; an empty list trusts nobody. " +
-			"PROXY protocol and debug headers need a list that you set.",
+		Doc:   "Networks whose X-Forwarded-* fields are believed and kept; an empty list trusts nobody.",
 		field: func(c *Config) any { return &c.Server.TrustedProxies },
 	},
 	{
