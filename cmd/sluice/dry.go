@@ -1,0 +1,57 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"sluice/internal/certs"
+	"sluice/internal/config"
+	"sluice/internal/pages"
+)
+
+// dryRun checks the configuration and everything that it names, prints it and starts nothing.
+func dryRun(opts config.LoadOptions, format string, stdout, stderr io.Writer) int {
+	opts.Strict = true
+	cfg, warnings, err := config.Load(opts)
+	printWarnings(stderr, warnings)
+	if err != nil {
+		return configError(stderr, err)
+	}
+	if mistakes := checkFiles(cfg, stderr); len(mistakes) > 0 {
+		return configError(stderr, mistakes)
+	}
+	if format == "json" {
+		return exitStatus(stderr, cfg.WriteJSON(stdout))
+	}
+	return exitStatus(stderr, cfg.WriteText(stdout))
+}
+
+// checkFiles opens what the configuration names and a start would open, so that a missing
+// certificate is found here and not at three in the morning.
+func checkFiles(cfg *config.Config, stderr io.Writer) config.Mistakes {
+	var mistakes config.Mistakes
+	check := func(path string, err error) {
+		if err != nil {
+			mistakes = append(mistakes, config.Mistake{Path: path, Rule: err.Error(), Origin: cfg.Origin(path)})
+		}
+	}
+	log := newLogger(cfg, stderr)
+	for _, b := range cfg.HTTPS.Bind {
+		_, err := certs.Load(certOptions(b, log))
+		if err != nil {
+			err = fmt.Errorf("https on %s: %w", b.HostPort(), err)
+		}
+		check("https.bind", err)
+	}
+	_, err := pages.New(pages.Options{StaticDir: cfg.Server.StaticDir})
+	check("server.staticDir", err)
+	settings, err := proxySettings(cfg)
+	check("server.backendCA", err)
+	if err == nil {
+		check("server", settings.Validate())
+	}
+	_, err = findIdentity(cfg, log.Logger)
+	check("user", errors.Unwrap(err))
+	return mistakes
+}

@@ -1,0 +1,283 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"sluice/cache"
+	"sluice/internal/accesslog"
+	"sluice/internal/admin"
+	"sluice/internal/certs"
+	"sluice/internal/config"
+	"sluice/internal/pages"
+	"sluice/proxy"
+)
+
+// edge is the running program: its parts, in the order in which they are opened. The signal loop
+// alone touches them; only draining is shared.
+type edge struct {
+	started *config.Config // what the process was started with
+	current *config.Config // started, with what reloads have changed
+	opts    config.LoadOptions
+	log     leveledLogger
+	metrics *metrics.Set
+
+	listeners []listener
+	operators net.Listener // of the admin server; nil when it is off
+	access    *accesslog.Writer
+	pages     *pages.Set
+	routes    *cache.Cache
+	proxy     *proxy.Server
+	admin     *admin.Server
+
+	draining atomic.Bool
+	serving  sync.WaitGroup
+	failed   chan error // the first listener that ended by itself
+}
+
+func newEdge(cfg *config.Config, opts config.LoadOptions, log leveledLogger) *edge {
+	return &edge{
+		started: cfg, current: cfg, opts: opts, log: log,
+		metrics: metrics.NewSet(),
+		failed:  make(chan error, 1),
+	}
+}
+
+// start opens everything. What needs root comes before the change of user: ports, logs, keys.
+func (e *edge) start() error {
+	id, err := findIdentity(e.started, e.log.Logger)
+	if err != nil {
+		return err
+	}
+	if err := e.openAsRoot(id); err != nil {
+		return err
+	}
+	if err := id.assume(e.log.Logger); err != nil {
+		return err
+	}
+	probe(e.started, e.log.Logger)
+	return e.startServing()
+}
+
+func (e *edge) openAsRoot(id identity) (err error) {
+	ctx := context.Background()
+	if e.listeners, err = listenAll(ctx, e.started); err != nil {
+		return err
+	}
+	if cfg := e.started.Admin; cfg.Port != 0 {
+		b := config.Bind{Address: cfg.Bind, Port: cfg.Port}
+		if e.operators, err = listen(ctx, b, []config.Bind{b}); err != nil {
+			return fmt.Errorf("admin: %w; another port is set with admin.port, 0 switches it off", err)
+		}
+	}
+	if err := e.openAccessLog(id); err != nil {
+		return err
+	}
+	if e.pages, err = pages.New(pages.Options{StaticDir: e.started.Server.StaticDir, Log: e.log.Logger}); err != nil {
+		return fmt.Errorf("server.staticDir: %w", err)
+	}
+	for i := range e.listeners {
+		if e.listeners[i].bundle, err = e.loadBundle(i); err != nil {
+			return fmt.Errorf("https on %s: %w", e.listeners[i].bind.HostPort(), err)
+		}
+	}
+	return nil
+}
+
+// loadBundle reads the certificate of the listener at index i, nil for one of plain HTTP.
+func (e *edge) loadBundle(i int) (*certs.Bundle, error) {
+	if i < len(e.started.HTTP.Bind) {
+		return nil, nil //nolint:nilnil // plain HTTP has no certificate
+	}
+	return certs.Load(certOptions(e.listeners[i].bind, e.log))
+}
+
+func certOptions(b config.Bind, log leveledLogger) certs.Options {
+	return certs.Options{
+		Cert: b.Cert, Key: b.Key, Passphrase: b.Passphrase, CA: b.CA,
+		Ciphers: b.Ciphers, SecureProtocol: b.SecureProtocol, Log: log.Logger,
+	}
+}
+
+func (e *edge) openAccessLog(id identity) (err error) {
+	path := e.started.Server.AccessLog
+	fresh, err := prepareLogFolder(path, id)
+	if err != nil {
+		return err
+	}
+	e.access, err = accesslog.Open(accesslog.Options{
+		Path:    path,
+		Format:  e.started.Server.AccessLogFormat,
+		Planb:   e.started.Server.Compat == string(proxy.CompatPlanb),
+		Log:     e.log.Logger,
+		Metrics: e.metrics,
+	})
+	if err != nil {
+		return fmt.Errorf("server.accessLog: %w", err)
+	}
+	if fresh {
+		return id.give(path)
+	}
+	return nil
+}
+
+// prepareLogFolder creates the folder of the access log, though never the one above it: Hipache's
+// package brought /var/log/hipache along, and its files name it. fresh tells that the file is not
+// there yet.
+func prepareLogFolder(path string, id identity) (fresh bool, err error) {
+	if !isFile(path) {
+		return false, nil
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	folder := filepath.Dir(path)
+	switch err := os.Mkdir(folder, 0o755); { //nolint:gosec // logs are collected by other users
+	case errors.Is(err, os.ErrExist):
+		return true, nil
+	case err != nil:
+		return false, fmt.Errorf("server.accessLog: %w; name another file, or \"stdout\"", err)
+	}
+	return true, id.give(folder)
+}
+
+// startServing starts what works as the final user: routes, then requests, then the admin pages.
+func (e *edge) startServing() (err error) {
+	settings, err := proxySettings(e.started)
+	if err != nil {
+		return err
+	}
+	if err := e.startRoutes(); err != nil {
+		return err
+	}
+	e.proxy, err = proxy.New(settings, proxy.Deps{
+		Routes: e.routes, Pages: e.pages, Log: e.log.Logger, AccessLog: e.access, Metrics: e.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	for _, ln := range e.listeners {
+		e.serve(ln.bind.HostPort(), func() error { return e.proxy.Serve(ln.Listener, proxyBind(ln)) })
+	}
+	if e.operators != nil {
+		e.admin = admin.NewServer(admin.Options{Sets: []*metrics.Set{e.metrics}, Ready: e.ready}, e.log.Logger)
+		e.serve("admin", func() error { return e.admin.Serve(e.operators) })
+	}
+	e.announce()
+	return nil
+}
+
+func (e *edge) startRoutes() (err error) {
+	listeners := make([]net.Listener, len(e.listeners))
+	for i, ln := range e.listeners {
+		listeners[i] = ln.Listener
+	}
+	options := cacheSettings(e.started)
+	options.Own = newOwnAddresses(listeners).contains
+	options.Log = e.log.Logger
+	options.Metrics = e.metrics
+	if e.routes, err = cache.New(options); err != nil {
+		return err
+	}
+	return e.routes.Start(context.Background())
+}
+
+func proxyBind(ln listener) proxy.Bind {
+	if ln.bundle == nil {
+		return proxy.Bind{}
+	}
+	return proxy.Bind{TLS: ln.bundle.TLSConfig()}
+}
+
+// serve runs one listener's loop; when it ends with an error, so does the program.
+func (e *edge) serve(name string, loop func() error) {
+	e.serving.Go(func() {
+		if err := loop(); err != nil && !errors.Is(err, proxy.ErrServerClosed) {
+			select {
+			case e.failed <- fmt.Errorf("listener %s: %w", name, err):
+			default: // one failure is enough to end the program
+			}
+		}
+	})
+}
+
+// announce tells what is served where.
+func (e *edge) announce() {
+	for _, ln := range e.listeners {
+		protocol := "http"
+		if ln.bundle != nil {
+			protocol = "https"
+		}
+		e.log.Info("listening", "protocol", protocol, "address", ln.Addr().String())
+	}
+	if e.operators != nil {
+		e.log.Info("listening", "protocol", "admin", "address", e.operators.Addr().String())
+	}
+	drivers := make([]string, len(e.started.Driver))
+	for i, d := range e.started.Driver {
+		drivers[i] = config.HideURL(d)
+	}
+	e.log.Info("sluice started", "version", programVersion(), "pid", os.Getpid(), "driver", drivers, "config", e.started.File)
+}
+
+var (
+	errDraining = errors.New("draining")
+	errNoRoutes = errors.New("the store has not answered yet")
+)
+
+// ready is the answer of /readyz.
+func (e *edge) ready() error {
+	switch {
+	case e.draining.Load():
+		return errDraining
+	case !e.routes.Ready():
+		return errNoRoutes
+	default:
+		return nil
+	}
+}
+
+// closeTimeout bounds what is closed after the drain, which has nothing left to wait for.
+const closeTimeout = 5 * time.Second
+
+// close ends what the drain leaves open. The access log is last: every request has written its
+// line by then.
+func (e *edge) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	var err error
+	if e.admin != nil {
+		err = e.admin.Shutdown(ctx)
+	}
+	if e.routes != nil {
+		err = errors.Join(err, e.routes.Close())
+	}
+	err = errors.Join(err, e.access.Close())
+	if err != nil {
+		e.log.Warn("not everything closed cleanly", "error", err)
+	}
+}
+
+// abandon closes what a start that failed had opened.
+func (e *edge) abandon() {
+	for _, ln := range e.listeners {
+		_ = ln.Close() // the proxy may have closed it already
+	}
+	if e.operators != nil {
+		_ = e.operators.Close()
+	}
+	if e.proxy != nil {
+		e.proxy.Close()
+	}
+	e.close()
+	e.serving.Wait()
+}

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience bounds every wait of these tests; none of them should need more than a fraction.
+const patience = 15 * time.Second
+
+// buildOnce makes the binary that the tests of this file run.
+var buildOnce = sync.OnceValues(func() (string, error) {
+	folder, err := os.MkdirTemp("", "sluice-test-*")
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(folder, "sluice")
+	out, err := exec.Command("go", "build", "-ldflags", "-X main.version=1.2.3-test", "-o", binary, ".").CombinedOutput()
+	if err != nil {
+		return folder, fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return binary, nil
+})
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	if binary, err := buildOnce(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(binary))
+	}
+	os.Exit(status)
+}
+
+// process is a running sluice.
+type process struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	log    *lockedBuffer
+	exited chan struct{}
+	base   string // http://127.0.0.1:port
+	admin  string
+	client *http.Client
+}
+
+type lockedBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
+}
+
+// freePort finds a port that nobody uses.
+func freePort(t *testing.T) int {
+	t.Helper()
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close() //nolint:errcheck // a test's listener
+	return ln.Addr().(*net.TCPAddr).Port
+}
+
+// launch starts the binary on ports of its own, with a user that can read the test's files, and
+// waits until it serves its admin pages. It ends with the test.
+func launch(t *testing.T, args ...string) *process {
+	t.Helper()
+	binary, err := buildOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, adminPort := freePort(t), freePort(t)
+	all := append([]string{
+		fmt.Sprintf("--http-port=%d", port), fmt.Sprintf("--admin-port=%d", adminPort), "--user=root",
+	}, args...)
+	p := &process{
+		t: t, cmd: exec.Command(binary, all...), log: new(lockedBuffer), exited: make(chan struct{}),
+		base: fmt.Sprintf("http://127.0.0.1:%d", port), admin: fmt.Sprintf("http://127.0.0.1:%d", adminPort),
+		client: &http.Client{Timeout: patience, Transport: &http.Transport{}},
+	}
+	p.cmd.Stderr = p.log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = p.cmd.Wait() // the status is in ProcessState
+		close(p.exited)
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.exited
+		p.client.CloseIdleConnections()
+		if t.Failed() {
+			t.Logf("sluice said:\n%s", p.log)
+		}
+	})
+	p.await("start", func() bool { return p.status(p.admin+"/healthz") == http.StatusOK })
+	return p
+}
+
+// await polls until the claim holds.
+func (p *process) await(what string, claim func() bool) {
+	p.t.Helper()
+	for deadline := time.Now().Add(patience); !claim(); {
+		if time.Now().After(deadline) {
+			p.t.Fatalf("%s: not within %v; sluice said:\n%s", what, patience, p.log)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// awaitLog waits for a line with all the parts.
+func (p *process) awaitLog(parts ...string) {
+	p.t.Helper()
+	p.await(fmt.Sprintf("log line with %q", parts), func() bool {
+	lines:
+		for line := range strings.Lines(p.log.String()) {
+			for _, part := range parts {
+				if !strings.Contains(line, part) {
+					continue lines
+				}
+			}
+			return true
+		}
+		return false
+	})
+}
+
+func (p *process) signal(s syscall.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// exitStatus waits for the end of the process.
+func (p *process) exitStatus() int {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+	case <-time.After(patience):
+		p.t.Fatalf("sluice does not end; it said:\n%s", p.log)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// answer is what a request got; status 0 means that there was none.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+	err    error
+}
+
+// get asks the edge for a host.
+func (p *process) get(host string) answer {
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, p.base+"/", nil)
+	if err != nil {
+		return answer{err: err}
+	}
+	request.Host = host
+	return p.do(request)
+}
+
+func (p *process) do(request *http.Request) answer {
+	response, err := p.client.Do(request)
+	if err != nil {
+		return answer{err: err}
+	}
+	defer response.Body.Close() //nolint:errcheck // it was only read
+	body, err := io.ReadAll(response.Body)
+	return answer{status: response.StatusCode, header: response.Header, body: string(body), err: err}
+}
+
+func (p *process) status(url string) int {
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, nil)
+	if err != nil {
+		return 0
+	}
+	return p.do(request).status
+}
+
+// awaitStatus polls until the edge answers for the host with the status.
+func (p *process) awaitStatus(host string, want int) answer {
+	p.t.Helper()
+	var a answer
+	p.await(fmt.Sprintf("status %d for %s", want, host), func() bool {
+		a = p.get(host)
+		return a.status == want
+	})
+	return a
+}
+
+// routesFile writes the routes of a file driver and gives the flag for it.
+func routesFile(t *testing.T, routes map[string]string) string {
+	t.Helper()
+	var entries []string
+	for host, backend := range routes {
+		entries = append(entries, fmt.Sprintf(`"frontend:%s": ["test", %q]`, host, backend))
+	}
+	return "--driver=file:" + writeFile(t, filepath.Join(t.TempDir(), "routes.json"), "{"+strings.Join(entries, ",")+"}")
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// catchSignals starts to deliver the signals that mean something to the program. It is called
+// before anything is opened, so that an early SIGHUP does not kill the process.
+func catchSignals() (signals chan os.Signal, stop func()) {
+	signals = make(chan os.Signal, 4) // a few beyond the one being handled; more of the same add nothing
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	return signals, func() { signal.Stop(signals) }
+}
+
+// run handles signals until the program ends, and returns the exit status.
+func (e *edge) run(ctx context.Context, signals <-chan os.Signal) int {
+	for {
+		select {
+		case <-ctx.Done():
+			return e.drain(signals)
+		case err := <-e.failed:
+			e.log.Error("sluice stops", "error", err)
+			e.abandon()
+			return exitFailed
+		case s := <-signals:
+			switch s {
+			case syscall.SIGHUP:
+				e.reload()
+			case syscall.SIGUSR1:
+				e.reopen()
+			default:
+				return e.drain(signals)
+			}
+		}
+	}
+}
+
+// reopen opens the access log again, after it was moved away.
+func (e *edge) reopen() {
+	if err := e.access.Reopen(); err != nil {
+		e.log.Error("access log not reopened, lines go where they went", "error", err)
+		return
+	}
+	e.log.Info("access log reopened", "path", e.current.Server.AccessLog)
+}
+
+// drain finishes what is under way and ends the program. First it only says that it is going, so
+// that load balancers look elsewhere; then it stops accepting. A second signal ends it at once.
+func (e *edge) drain(signals <-chan os.Signal) int {
+	cfg := e.current.Server
+	e.log.Info("draining", "delay", cfg.DrainDelay.String(), "timeout", cfg.DrainTimeout.String())
+	e.draining.Store(true)
+	e.proxy.BeginDrain()
+
+	delay := time.NewTimer(cfg.DrainDelay)
+	defer delay.Stop()
+	if !e.waitWhileDraining(signals, delay.C) {
+		return e.stopAtOnce()
+	}
+	finished := make(chan time.Time, 1)
+	go func() {
+		e.shutDownProxy(cfg.DrainTimeout)
+		finished <- time.Now()
+	}()
+	if !e.waitWhileDraining(signals, finished) {
+		return e.stopAtOnce()
+	}
+	e.close()
+	e.serving.Wait()
+	e.log.Info("sluice stopped")
+	return exitOK
+}
+
+// waitWhileDraining waits for the event; false means that a second signal came first. A listener
+// that fails now changes nothing.
+func (e *edge) waitWhileDraining(signals <-chan os.Signal, event <-chan time.Time) bool {
+	for {
+		select {
+		case <-event:
+			return true
+		case s := <-signals:
+			switch s {
+			case syscall.SIGHUP:
+				e.log.Warn("not reloaded: sluice is draining")
+			case syscall.SIGUSR1:
+				e.reopen()
+			default:
+				return false
+			}
+		}
+	}
+}
+
+func (e *edge) shutDownProxy(timeout time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	if err := e.proxy.Shutdown(ctx); err != nil {
+		e.log.Warn("drain timeout reached, the rest was cut", "timeout", timeout.String(), "error", err)
+	}
+}
+
+// stopAtOnce leaves connections to the kernel but keeps the lines of the access log.
+func (e *edge) stopAtOnce() int {
+	e.log.Warn("second signal: stopping at once")
+	if err := e.access.Close(); err != nil {
+		e.log.Warn("access log not complete", "error", err)
+	}
+	return exitFailed
+}
