@@ -66,14 +66,13 @@ var clientConns = sync.Pool{New: func() any {
 }}
 
 // acquireClientConn returns a clientConn for an accepted connection.
-func acquireClientConn(s *Server, b *boundListener, l *link, rw net.Conn) *clientConn {
+func acquireClientConn(s *Server, a *acceptedConn) *clientConn {
 	c := clientConns.Get().(*clientConn)
-	c.srv, c.bind, c.link, c.rw, c.x.srv = s, b, l, rw, s
-	c.x.cfg, c.watcher.link = s.config(), l
+	c.srv, c.bind, c.link, c.rw, c.x.srv = s, a.bind, a.link, a.rw, s
+	c.x.cfg, c.watcher.link = s.config(), a.link
 	c.closed, c.broken, c.served = false, nil, 0
 	c.state.Store(int32(connIdle))
-	addr := addrOf(l.Conn)
-	c.peer = newPeerInfo(addr, trusts(c.x.cfg.TrustedProxies, addr), b.proto(), b.port)
+	c.peer = newPeerInfo(a.addr, trusts(c.x.cfg.TrustedProxies, a.addr), a.bind.proto(), a.bind.port)
 	return c
 }
 

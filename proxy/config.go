@@ -44,12 +44,15 @@ const (
 type Config struct {
 	Version string // sluice's version, for debug headers
 
-	TrustedProxies  []netip.Prefix // peers whose forwarding header fields are believed; empty = nobody
-	DebugHeaders    DebugHeaders
-	Compat          Compat
-	RequestIDHeader string // a UUID is set in this field if the client sent none; "" = off
-	Via             string // pseudonym for a Via field in both directions; "" = none
-	Upgrades        []string
+	TrustedProxies []netip.Prefix // peers whose forwarding header fields are believed; empty = nobody
+	// TrustedProxiesSet says that the operator chose TrustedProxies. Debug headers and the PROXY protocol are not for whoever
+	// happens to come from a private address: while it is false they are for loopback only.
+	TrustedProxiesSet bool
+	DebugHeaders      DebugHeaders
+	Compat            Compat
+	RequestIDHeader   string // a UUID is set in this field if the client sent none; "" = off
+	Via               string // pseudonym for a Via field in both directions; "" = none
+	Upgrades          []string
 
 	Balance          Balance
 	RetryOnError     int           // attempts after the first when a connection can't be made; 0 = none

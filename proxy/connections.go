@@ -103,6 +103,11 @@ func addrOf(c net.Conn) netip.Addr {
 	return netip.Addr{}
 }
 
+// vouchedFor reports whether an address is loopback or in a list of trusted proxies that the operator chose.
+func (c *Config) vouchedFor(a netip.Addr) bool {
+	return a.IsLoopback() || c.TrustedProxiesSet && trusts(c.TrustedProxies, a)
+}
+
 // trusts reports whether an address lies in one of the ranges.
 func trusts(ranges []netip.Prefix, a netip.Addr) bool {
 	for _, p := range ranges {

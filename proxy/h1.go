@@ -195,7 +195,7 @@ func (c *clientConn) settleStyle(r *response) {
 			c.style, x.closing = styleClose, true
 		}
 	}
-	x.closing = x.closing || !x.req.keepAlive || c.srv.closing.Load() || !c.bodyRead() && x.req.expects
+	x.closing = x.closing || !x.req.keepAlive || c.srv.closing.Load()
 }
 
 // keepsLength reports whether an answer without a body keeps its Content-Length: the one that a GET would have had

@@ -106,7 +106,7 @@ func (x *exchange) mayDebug() bool {
 	case DebugNone:
 		return false
 	}
-	return x.peer.trusted || x.peer.addr.IsLoopback()
+	return x.cfg.vouchedFor(x.peer.addr)
 }
 
 // upgrades reports whether the upgrade that the client asks for is one that is passed.

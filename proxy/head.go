@@ -58,6 +58,9 @@ func (h *head) scan(b []byte, rules *headRules) (n int, bad Kind) {
 		switch {
 		case end > begin && h.start.empty():
 			h.start = span{begin, end}
+			if !rules.lenient && !plausible(b[begin:end]) {
+				return 0, KindBadRequest
+			}
 			if line := b[begin:end]; hasControl(line) && (!rules.lenient || !validValue(line)) {
 				return 0, KindBadRequest
 			}
@@ -74,6 +77,11 @@ func (h *head) scan(b []byte, rules *headRules) (n int, bad Kind) {
 			return int(next), 0
 		}
 	}
+}
+
+// plausible reports whether a request line ends like one: HTTP/0.9 and other protocols have no head to wait for.
+func plausible(line []byte) bool {
+	return bytes.HasPrefix(line[bytes.LastIndexByte(line, ' ')+1:], []byte("HTTP/"))
 }
 
 // unfinished judges the bytes after the last line end: what can't become a head is refused without waiting for more.

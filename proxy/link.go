@@ -47,6 +47,8 @@ type link struct {
 
 	interrupted atomic.Bool
 
+	early []byte // bytes read off the socket before the connection was anybody's; Read gives them out first
+
 	peeker peeker
 }
 
@@ -96,6 +98,11 @@ func deadline(at instant) time.Time {
 // Read reads what is there, waiting until the limit. It returns errTimedOut at the limit and errInterrupted after an
 // interrupt.
 func (l *link) Read(p []byte) (int, error) {
+	if len(l.early) > 0 {
+		n := copy(p, l.early)
+		l.early = l.early[n:]
+		return n, nil
+	}
 	for {
 		n, err := l.Conn.Read(p)
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {

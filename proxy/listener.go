@@ -5,8 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -15,13 +13,14 @@ import (
 // of file descriptors into a wait: to fasthttp an error of Accept is the end of the listener.
 type boundListener struct {
 	net.Listener
-	srv  *Server
-	tls  *tls.Config
-	port int
+	srv           *Server
+	tls           *tls.Config
+	port          int
+	proxyProtocol bool
 }
 
 func newBoundListener(s *Server, ln net.Listener, b Bind) *boundListener {
-	bl := &boundListener{Listener: ln, srv: s, tls: b.TLS}
+	bl := &boundListener{Listener: ln, srv: s, tls: b.TLS, proxyProtocol: b.ProxyProtocol}
 	if a, ok := ln.Addr().(*net.TCPAddr); ok {
 		bl.port = a.Port
 	}
@@ -101,69 +100,18 @@ func (bl *boundListener) awaitRoom() {
 // admit makes an accepted connection ours, or closes it and returns nil.
 func (bl *boundListener) admit(c net.Conn) *acceptedConn {
 	s := bl.srv
-	addr := addrOf(c)
-	perIP := s.config().MaxConnectionsPerIP
-	if perIP > 0 && !s.conns.beginIP(addr, perIP) {
-		s.metrics.limited[limitConnectionsPerIP].Inc()
+	l := newLink(c)
+	l.writeWindow, l.writeRate = rateSpan, s.config().MinBodyRate
+	a := &acceptedConn{Conn: c, link: l, rw: l, bind: bl, addr: addrOf(c)}
+	a.announced = bl.proxyProtocol && s.config().vouchedFor(a.addr)
+	if !a.announced && !a.countIP() {
 		_ = c.Close()
 		return nil
 	}
 	s.conns.begin()
 	s.metrics.connections.Inc()
-	l := newLink(c)
-	l.writeWindow, l.writeRate = rateSpan, s.config().MinBodyRate
-	a := &acceptedConn{Conn: c, link: l, rw: l, bind: bl}
-	if perIP > 0 {
-		a.counted = addr
-	}
 	if bl.tls != nil {
 		a.rw = tls.Server(l, bl.tls)
 	}
 	return a
-}
-
-// acceptedConn is what fasthttp's Server accepts. To it every connection is one that speaks TLS: it calls Handshake on a
-// goroutine of its pool and hands the connection over to the protocol that was negotiated, which is always ours.
-type acceptedConn struct {
-	net.Conn
-	link    *link
-	rw      net.Conn
-	bind    *boundListener
-	counted netip.Addr
-	failed  bool
-	once    sync.Once
-}
-
-// Handshake does the TLS handshake within HeaderTimeout, if the listener speaks TLS.
-func (a *acceptedConn) Handshake() error {
-	t, ok := a.rw.(*tls.Conn)
-	if !ok {
-		return nil
-	}
-	s := a.bind.srv
-	a.link.limitRead(now(), s.config().HeaderTimeout)
-	if err := t.Handshake(); err != nil {
-		s.metrics.handshakes.Inc()
-		s.log.Debug("tls handshake failed", "client", a.RemoteAddr().String(), "error", err)
-		a.failed = true
-	}
-	return nil
-}
-
-// ConnectionState names the protocol for fasthttp.
-func (a *acceptedConn) ConnectionState() tls.ConnectionState {
-	return tls.ConnectionState{NegotiatedProtocol: protoHTTP1}
-}
-
-// Close closes the connection and counts it out. fasthttp calls it when the connection's goroutine is done with it.
-func (a *acceptedConn) Close() error {
-	var err error
-	a.once.Do(func() {
-		err = a.Conn.Close()
-		if a.counted.IsValid() {
-			a.bind.srv.conns.endIP(a.counted)
-		}
-		a.bind.srv.conns.end()
-	})
-	return err
 }

@@ -47,6 +47,7 @@ type proxyMetrics struct {
 	surplus        *metrics.Counter
 	connections    *metrics.Counter
 	handshakes     *metrics.Counter
+	proxyHeaders   *metrics.Counter
 	tunnelsTotal   *metrics.Counter
 
 	droppedForwarding *metrics.Counter
@@ -69,6 +70,7 @@ func newProxyMetrics(set *metrics.Set, s *Server) *proxyMetrics {
 		surplus:           set.NewCounter("sluice_backend_surplus_bytes_total"),
 		connections:       set.NewCounter("sluice_connections_total"),
 		handshakes:        set.NewCounter("sluice_tls_handshake_errors_total"),
+		proxyHeaders:      set.NewCounter("sluice_proxy_header_errors_total"),
 		tunnelsTotal:      set.NewCounter("sluice_tunnels_total"),
 		droppedForwarding: set.NewCounter(`sluice_fields_dropped_total{reason="forwarding"}`),
 		droppedLookalike:  set.NewCounter(`sluice_fields_dropped_total{reason="lookalike"}`),

@@ -77,7 +77,9 @@ func (s *Server) refresh(x *exchange) {
 
 // report marks the backend of a failed attempt dead, if the error says so.
 func (s *Server) report(x *exchange, e Error) {
-	s.metrics.attemptErrors[e.Kind].Inc()
+	if e.Source() == SourceBackend {
+		s.metrics.attemptErrors[e.Kind].Inc()
+	}
 	if e.marks() {
 		s.mark(x)
 	}

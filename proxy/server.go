@@ -31,6 +31,11 @@ type Deps struct {
 // Bind says how a listener is served.
 type Bind struct {
 	TLS *tls.Config // nil for plain HTTP. Its callbacks may change certificates while it is served.
+
+	// ProxyProtocol says that load balancers announce their clients with a PROXY protocol header, version 1 or 2, before
+	// anything else. It is taken from peers in Config.TrustedProxies, if the operator set them, and from loopback; other
+	// peers are clients.
+	ProxyProtocol bool
 }
 
 // Server serves HTTP on any number of listeners. Its methods are safe for concurrent use.
@@ -129,7 +134,7 @@ func (s *Server) serveConn(nc net.Conn) error {
 	if a.failed {
 		return nil
 	}
-	c := acquireClientConn(s, a.bind, a.link, a.rw)
+	c := acquireClientConn(s, a)
 	s.conns.add(c)
 	defer func() {
 		s.conns.remove(c)

@@ -1,0 +1,94 @@
+package proxy
+
+import (
+	"bufio"
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"sync"
+
+	proxyproto "github.com/pires/go-proxyproto"
+)
+
+// acceptedConn is what fasthttp's Server accepts. To it every connection is one that speaks TLS: it calls Handshake on a
+// goroutine of its pool and hands the connection over to the protocol that was negotiated, which is always ours.
+type acceptedConn struct {
+	net.Conn
+	link      *link
+	rw        net.Conn // the link, or TLS over it
+	bind      *boundListener
+	addr      netip.Addr // the client: the peer, or whom a PROXY header names
+	announced bool       // a PROXY header comes first
+	counted   bool       // under MaxConnectionsPerIP
+	failed    bool       // nothing can be served
+	once      sync.Once
+}
+
+// countIP counts the connection under MaxConnectionsPerIP. It reports false if the address has too many.
+func (a *acceptedConn) countIP() bool {
+	s := a.bind.srv
+	limit := s.config().MaxConnectionsPerIP
+	if limit <= 0 {
+		return true
+	}
+	if a.counted = s.conns.beginIP(a.addr, limit); !a.counted {
+		s.metrics.limited[limitConnectionsPerIP].Inc()
+	}
+	return a.counted
+}
+
+// Handshake reads the PROXY header and does the TLS handshake, each if there is one, within HeaderTimeout.
+func (a *acceptedConn) Handshake() error {
+	s := a.bind.srv
+	if a.announced {
+		a.link.limitRead(now(), s.config().HeaderTimeout)
+		if err := a.readProxyHeader(); err != nil {
+			s.metrics.proxyHeaders.Inc()
+			s.log.Debug("proxy protocol header refused", "peer", a.RemoteAddr().String(), "error", err)
+			a.failed = true
+		}
+		a.failed = a.failed || !a.countIP()
+	}
+	if t, ok := a.rw.(*tls.Conn); ok && !a.failed {
+		a.link.limitRead(now(), s.config().HeaderTimeout)
+		if err := t.Handshake(); err != nil {
+			s.metrics.handshakes.Inc()
+			s.log.Debug("tls handshake failed", "client", a.addr.String(), "error", err)
+			a.failed = true
+		}
+	}
+	return nil
+}
+
+// readProxyHeader takes the client's address from the PROXY header. A header without one (LOCAL, UNKNOWN) leaves the peer's.
+func (a *acceptedConn) readProxyHeader() error {
+	br := bufio.NewReaderSize(a.link, smallBuffer)
+	h, err := proxyproto.Read(br)
+	if err != nil {
+		return err
+	}
+	if src, _, ok := h.TCPAddrs(); ok && !h.Command.IsLocal() {
+		a.addr = src.AddrPort().Addr().Unmap().WithZone("")
+	}
+	rest, _ := br.Peek(br.Buffered())
+	a.link.early = append([]byte(nil), rest...)
+	return nil
+}
+
+// ConnectionState names the protocol for fasthttp.
+func (a *acceptedConn) ConnectionState() tls.ConnectionState {
+	return tls.ConnectionState{NegotiatedProtocol: protoHTTP1}
+}
+
+// Close closes the connection and counts it out. fasthttp calls it when the connection's goroutine is done with it.
+func (a *acceptedConn) Close() error {
+	var err error
+	a.once.Do(func() {
+		err = a.Conn.Close()
+		if a.counted {
+			a.bind.srv.conns.endIP(a.addr)
+		}
+		a.bind.srv.conns.end()
+	})
+	return err
+}
