@@ -120,14 +120,14 @@ func printGuide(out io.Writer, o options, backends *backends) {
 	url := "http://" + o.front() + "/"
 	change := "edit " + o.routes
 	if o.redis != "" {
-		change = "redis-cli RPUSH 'frontend:*.app.example' http://127.0.0.1:8093"
+		change = "in that Redis: RPUSH 'frontend:*.app.example' http://127.0.0.1:8093"
 	}
 	fmt.Fprintf(out, `
 sluice listens on %[1]s, in front of %[2]s.
 Try, in another terminal:
 
   curl -H 'Host: www.example.com' %[1]s           one backend
-  curl -H 'Host: ada.app.example' %[1]s           the pool *.app.example: two backends in turns
+  curl -H 'Host: ada.app.example' %[1]s           the pool *.app.example: either of two backends
   curl -H 'Host: big.app.example' %[1]s           an account with a machine of its own
   curl -i -H 'X-Debug: 1' -H 'Host: ada.app.example' %[1]s    who answered, and how fast
   curl -i -H 'Host: nowhere.example' %[1]s        no route: 400, X-Sluice-Error says why
