@@ -33,7 +33,7 @@ func (c *clock) at(t time.Time) *second {
 // appendSeconds appends d in seconds, cut to whole milliseconds, without padding: 0.011, 1, 0.5, 0.
 // A negative duration, from a clock that was set back, is 0.
 //
-// Hipache: lib/worker.js divides milliseconds by 1000 and lets JavaScript print the number.
+// Hipache: lib/accesslogger.js divides milliseconds by 1000 and lets JavaScript print the number.
 func appendSeconds(dst []byte, d time.Duration) []byte {
 	ms := max(d.Milliseconds(), 0)
 	dst = appendInt(dst, ms/1000)

@@ -27,8 +27,8 @@ func appendLine(dst []byte, l layout, at *second, r *Record) []byte {
 //
 //	::1 - - [16/Feb/2014:00:43:10 +0000] "GET / HTTP/1.1" 200 3236 "" "curl/7.30.0" "mywebsite" 0.011 0.009
 //
-// Hipache: lib/master.js. It writes "undefined" for what it does not know and skips requests that
-// never reached a backend; here they have the identifier "-".
+// Hipache: lib/accesslogger.js. Requests that never reached a backend, which it skips, have the
+// identifier "-".
 func appendHipache(dst []byte, planb bool, at *second, r *Record) []byte {
 	dst = appendMappedPeer(dst, r.Peer)
 	dst = append(dst, " - - ["...)

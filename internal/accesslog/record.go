@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Record is what one finished request leaves in the log. Log copies what it needs, so a record
-// and its byte slices may be used again as soon as Log has returned. Strings and byte slices are
-// of the same meaning: slices are the client's bytes, strings are ours.
+// Record is what one finished request leaves in the log. Byte slices are what the client sent,
+// strings are ours; all may hold any bytes, as they are escaped. Log copies what it needs, so a
+// record and its slices may be used again as soon as Log has returned.
 type Record struct {
 	Peer netip.Addr // the client; the zero value is written as "-"
 	Time time.Time  // end of the request

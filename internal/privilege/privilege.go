@@ -33,9 +33,6 @@ func IsRoot() bool { return os.Geteuid() == 0 }
 //
 // A process that is not root can only stay what it is: Drop does nothing when user and group are
 // its own already, and is an error otherwise. Not safe for concurrent use.
-//
-// Hipache: lib/master.js sets the group and the user of its workers only, in that order, and
-// keeps root's supplementary groups.
 func (t Target) Drop() error {
 	if !IsRoot() {
 		if t.UID == os.Geteuid() && t.GID == os.Getegid() {
