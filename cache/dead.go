@@ -40,7 +40,7 @@ func announcedKey(host string, id int) string { return host + ";" + strconv.Itoa
 // announced looks up announcements by id.
 func mergeDead(old *deadSet, members []string, until, now int64, announced func(id int) (announcement, bool)) *deadSet {
 	d := &deadSet{until: until}
-	explained := old != nil && until <= old.until+deadSlack
+	explained := old != nil && until-deadSlack <= old.until
 	for _, member := range members {
 		id, err := strconv.Atoi(member)
 		if err != nil || id < 0 {

@@ -174,15 +174,26 @@ func (c *Cache) settle(f *flight, r *reading, list *Frontend) (*entry, *value) {
 	v := c.newValue(f, r, list, e.value.Load(), now)
 	if f.dirty {
 		v.epoch = 0
-		if !known {
-			e.value.Store(v)
-		}
+		c.keepBindings(e, v)
 		return e, v
 	}
 	if v.epoch != 0 || !known || e.value.Load().epoch != c.epoch.Load() {
 		c.publish(e, v, known, now)
 	}
 	return e, v
+}
+
+// keepBindings takes over from a reading that is not kept what its dead ids meant: they count from
+// when they were first seen. mu is held.
+func (c *Cache) keepBindings(e *entry, v *value) {
+	old := e.value.Load()
+	if old == nil {
+		e.value.Store(v)
+	} else if old.epoch == 0 {
+		w := *old
+		w.dead = v.dead
+		e.value.Store(&w)
+	}
 }
 
 // newValue makes the value of a reading; old is the one before, or nil.

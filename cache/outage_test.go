@@ -1,0 +1,267 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/internal/redistest"
+)
+
+func TestOutage_KnownHostsAreServedAndReadAgainAfterwards(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	seed := func(ip string) {
+		s.Do("RPUSH", "frontend:a.example", "a", ip)
+		s.Do("RPUSH", "frontend:*.pool.example", "pool", ip)
+	}
+	seed("10.0.0.1")
+	var log logBuffer
+	c := start(t, Options{Driver: []string{s.URL()}, MaxAge: 50 * time.Millisecond, Log: log.logger()})
+	wantAnswer(t, c, "a.example", "10.0.0.1")
+	wantAnswer(t, c, "x.pool.example", "10.0.0.1")
+	wantAnswer(t, c, "no.example", "unknown")
+	s.Kill()
+	eventually(t, "the loss is noticed", func() bool { return c.epoch.Load()&1 == 0 })
+	time.Sleep(100 * time.Millisecond) // let every entry pass its MaxAge
+	for range 100 {
+		wantAnswer(t, c, "a.example", "10.0.0.1")
+		wantAnswer(t, c, "x.pool.example", "10.0.0.1")
+		wantAnswer(t, c, "no.example", "unknown")
+	}
+	if n := c.m.staleDown.Get(); n != 200 {
+		t.Errorf("stale answers: got %d, want 200", n)
+	}
+	begin := time.Now()
+	if got := answer(c, "new.example"); got != "unavailable" {
+		t.Errorf("a host that is not known: got %q, want unavailable", got)
+	}
+	if took := time.Since(begin); took > 1500*time.Millisecond {
+		t.Errorf("the answer took %v, want at most 0.3 s", took)
+	}
+	if !c.Ready() {
+		t.Error("readiness turned back")
+	}
+	if err := c.Ping(context.Background()); err == nil {
+		t.Error("ping succeeded without a server")
+	}
+	s.Restart()
+	seed("10.0.0.2")
+	awaitAnswer(t, c, "a.example", "10.0.0.2")
+	awaitAnswer(t, c, "x.pool.example", "10.0.0.2")
+	if err := c.Ping(context.Background()); err != nil {
+		t.Errorf("ping: %v", err)
+	}
+	if n := strings.Count(log.String(), "store unavailable,"); n != 1 {
+		t.Errorf("the outage was logged %d times, want once:\n%s", n, log.String())
+	}
+	if n := strings.Count(log.String(), "store available again"); n != 1 {
+		t.Errorf("the end of the outage was logged %d times, want once:\n%s", n, log.String())
+	}
+}
+
+func TestOutage_MaxStaleBoundsWhatIsServed(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	s.Do("RPUSH", "frontend:a.example", "a", "10.0.0.1")
+	c := start(t, Options{Driver: []string{s.URL()}, MaxStale: 300 * time.Millisecond})
+	wantAnswer(t, c, "a.example", "10.0.0.1")
+	s.Kill()
+	eventually(t, "the loss is noticed", func() bool { return c.epoch.Load()&1 == 0 })
+	wantAnswer(t, c, "a.example", "10.0.0.1")
+	awaitAnswer(t, c, "a.example", "unavailable")
+}
+
+func TestOutage_AtStart(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	s.Kill()
+	begin := time.Now()
+	var log logBuffer
+	c := startUnready(t, Options{Driver: []string{s.URL()}, Log: log.logger()})
+	if took := time.Since(begin); took > 500*time.Millisecond {
+		t.Errorf("Start took %v, want it to return at once", took)
+	}
+	begin = time.Now()
+	wantAnswer(t, c, "a.example", "unavailable")
+	if took := time.Since(begin); took > 1500*time.Millisecond {
+		t.Errorf("the answer took %v, want at most 0.3 s", took)
+	}
+	if c.Ready() {
+		t.Error("ready without a store")
+	}
+	eventually(t, "the outage is logged", func() bool { return strings.Contains(log.String(), "store unavailable") })
+	s.Restart()
+	s.Do("RPUSH", "frontend:a.example", "a", "10.0.0.1")
+	awaitAnswer(t, c, "a.example", "10.0.0.1")
+	if !c.Ready() {
+		t.Error("not ready although the store answered")
+	}
+}
+
+func TestOutage_FrozenServerIsNoticedAndSurvived(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	s.Do("RPUSH", "frontend:a.example", "a", "10.0.0.1")
+	c := start(t, Options{Driver: []string{s.URL()}})
+	wantAnswer(t, c, "a.example", "10.0.0.1")
+	s.Stop()
+	eventually(t, "the loss is noticed", func() bool {
+		wantAnswer(t, c, "a.example", "10.0.0.1")
+		return c.epoch.Load()&1 == 0
+	})
+	begin := time.Now()
+	for i := range 20 {
+		if got := answer(c, fmt.Sprintf("new%d.example", i)); got != "unavailable" {
+			t.Errorf("a host that is not known: got %q, want unavailable", got)
+		}
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("20 lookups without a store took %v", took)
+	}
+	s.Continue()
+	s.Do("RPUSH", "frontend:a.example", "10.0.0.2")
+	awaitAnswer(t, c, "a.example", "10.0.0.1 10.0.0.2")
+}
+
+func TestOutage_MarkIsWrittenWhenTheStoreReturns(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	s.Do("RPUSH", "frontend:a.example", "a", "10.0.0.1", "10.0.0.2")
+	c := start(t, Options{Driver: []string{s.URL()}})
+	route := mustLookup(t, c, "a.example")
+	s.Stop()
+	eventually(t, "the loss is noticed", func() bool { return c.epoch.Load()&1 == 0 })
+	for range 10 {
+		c.MarkDead(&route, 0)
+	}
+	wantAnswer(t, c, "a.example", "10.0.0.2")
+	s.Continue()
+	eventually(t, "the mark is written", func() bool { return s.Int("EXISTS", "dead:a.example") == 1 })
+	if n := c.m.marks[resultLocal].Get(); n != 1 {
+		t.Errorf("ten reports of one failure became %d marks", n)
+	}
+	awaitAnswer(t, c, "a.example", "10.0.0.2")
+}
+
+func TestMark_IsNotWrittenWhenTheListShifted(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	s.Do("RPUSH", "frontend:a.example", "a", "10.0.0.1", "10.0.0.2", "10.0.0.3")
+	c := start(t, Options{Driver: []string{s.URL()}})
+	route := mustLookup(t, c, "a.example")
+	s.Do("LREM", "frontend:a.example", "1", "10.0.0.1")
+	c.MarkDead(&route, 1)
+	eventually(t, "the mark is compared", func() bool { return c.m.marks[resultMoved].Get() == 1 })
+	if n := s.Int("EXISTS", "dead:a.example"); n != 0 {
+		t.Error("a mark of the wrong backend was written")
+	}
+	awaitAnswer(t, c, "a.example", "10.0.0.3")
+}
+
+func TestMark_RefusedMarkDoesNotBlockTheNext(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	s.Do("RPUSH", "frontend:a.example", "a", "10.0.0.1", "10.0.0.2")
+	s.Do("RPUSH", "frontend:b.example", "b", "10.0.0.1", "10.0.0.2")
+	s.Do("SET", "dead:a.example", "a string")
+	c := start(t, Options{Driver: []string{s.URL()}})
+	a, b := mustLookup(t, c, "a.example"), mustLookup(t, c, "b.example")
+	c.MarkDead(&a, 0)
+	c.MarkDead(&b, 1)
+	eventually(t, "the second mark is written", func() bool { return s.Int("EXISTS", "dead:b.example") == 1 })
+	wantAnswer(t, c, "a.example", "10.0.0.2")
+}
+
+func TestMark_LocalMarkEndsWithDeadTTL(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, r routes) {
+		r.set("a.example", "a", "10.0.0.1", "10.0.0.2")
+		c := start(t, Options{Driver: []string{r.driver()}, DeadTTL: 1500 * time.Millisecond})
+		route := mustLookup(t, c, "a.example")
+		c.MarkDead(&route, 0)
+		wantAnswer(t, c, "a.example", "10.0.0.2")
+		awaitAnswer(t, c, "a.example", "10.0.0.1 10.0.0.2")
+	})
+}
+
+func TestMark_AllRepetitionsOfAURLAreOneServer(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, r routes) {
+		r.set("a.example", "a", "10.0.0.1", "10.0.0.1", "10.0.0.2")
+		r.set("b.example", "b", "10.0.0.1", "10.0.0.1")
+		c := start(t, Options{Driver: []string{r.driver()}})
+		a, b := mustLookup(t, c, "a.example"), mustLookup(t, c, "b.example")
+		c.MarkDead(&a, 0)
+		wantAnswer(t, c, "a.example", "10.0.0.2")
+		c.MarkDead(&b, 0)
+		wantAnswer(t, c, "b.example", "10.0.0.1")
+	})
+}
+
+func TestRedis_WrongTypeConcernsItsOwnHostOnly(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	s.Do("SET", "frontend:string.example", "no list")
+	s.Do("RPUSH", "frontend:a.example", "a", "10.0.0.1", "ftp://10.0.0.2", "10.0.0.3")
+	s.Do("SET", "dead:a.example", "no set")
+	var log logBuffer
+	c := start(t, Options{Driver: []string{s.URL()}, Log: log.logger()})
+	for range 3 {
+		wantAnswer(t, c, "string.example", "")
+		wantAnswer(t, c, "a.example", "10.0.0.1 ftp://10.0.0.2 10.0.0.3")
+		c.flushed()
+	}
+	route := mustLookup(t, c, "a.example")
+	for i, b := range route.Frontend().Backends {
+		if wantErr := i == 1; (b.Err != nil) != wantErr {
+			t.Errorf("backend %d: error %v", i, b.Err)
+		}
+	}
+	for _, host := range []string{"string.example", "a.example"} {
+		if !strings.Contains(log.String(), "frontend="+host) {
+			t.Errorf("nothing was logged about %s:\n%s", host, log.String())
+		}
+	}
+	if n := strings.Count(log.String(), "frontend=string.example"); n != 1 {
+		t.Errorf("the wrong type was logged %d times, want once", n)
+	}
+}
+
+func TestRedis_MinimalACLIsEnough(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	s.Do("ACL", "SETUSER", "edge", "on", ">secret", "~frontend:*", "~dead:*", "~hchecker_ping", "&dead", "-@all",
+		"+hello", "+ping", "+client|tracking", "+client|setname", "+lrange", "+smembers", "+pttl", "+get", "+lindex",
+		"+multi", "+exec", "+sadd", "+expire", "+publish", "+subscribe")
+	s.Do("RPUSH", "frontend:a.example", "a", "10.0.0.1", "10.0.0.2")
+	driver := strings.Replace(s.URL(), "redis://", "redis://edge:secret@", 1)
+	c := start(t, Options{Driver: []string{driver}})
+	wantAnswer(t, c, "a.example", "10.0.0.1 10.0.0.2")
+	s.Do("RPUSH", "frontend:a.example", "10.0.0.3")
+	awaitAnswer(t, c, "a.example", "10.0.0.1 10.0.0.2 10.0.0.3")
+	route := mustLookup(t, c, "a.example")
+	c.MarkDead(&route, 2)
+	eventually(t, "the mark is written", func() bool { return s.Int("EXISTS", "dead:a.example") == 1 })
+}
+
+func TestRedis_UnixSocketPasswordAndDatabase(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t, "--requirepass", "p:w")
+	conn := s.Connect()
+	defer conn.Close()
+	for _, command := range [][]string{{"SELECT", "3"}, {"RPUSH", "frontend:a.example", "a", "10.0.0.1"}} {
+		if _, err := conn.Do(command...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tcp := fmt.Sprintf("redis://:p%%3Aw@127.0.0.1:%d/3", s.Port)
+	c := start(t, Options{Driver: []string{tcp}})
+	wantAnswer(t, c, "a.example", "10.0.0.1")
+	open := redistest.Start(t)
+	open.Do("RPUSH", "frontend:a.example", "a", "10.0.0.2")
+	c = start(t, Options{Driver: []string{"unix:" + open.Socket()}})
+	wantAnswer(t, c, "a.example", "10.0.0.2")
+}
