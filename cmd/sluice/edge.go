@@ -192,10 +192,11 @@ func (e *edge) startRoutes() (err error) {
 }
 
 func proxyBind(ln listener) proxy.Bind {
-	if ln.bundle == nil {
-		return proxy.Bind{}
+	b := proxy.Bind{ProxyProtocol: ln.bind.ProxyProtocol}
+	if ln.bundle != nil {
+		b.TLS = ln.bundle.TLSConfig()
 	}
-	return proxy.Bind{TLS: ln.bundle.TLSConfig()}
+	return b
 }
 
 // serve runs one listener's loop; when it ends with an error, so does the program.

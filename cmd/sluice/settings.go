@@ -22,6 +22,7 @@ func proxySettings(cfg *config.Config) (proxy.Config, error) {
 	settings := proxy.Config{
 		Version:                programVersion(),
 		TrustedProxies:         s.TrustedProxies,
+		TrustedProxiesSet:      cfg.IsSet("server.trustedProxies"),
 		DebugHeaders:           proxy.DebugHeaders(s.DebugHeaders),
 		Compat:                 proxy.Compat(s.Compat),
 		RequestIDHeader:        s.RequestIDHeader,

@@ -9,11 +9,13 @@ import (
 	"strings"
 )
 
-// Bind is one address that sluice listens on. The fields after Port matter to https only.
+// Bind is one address that sluice listens on. The fields after ProxyProtocol matter to https only.
 type Bind struct {
 	// Address is an IP address or a host name; empty means every address of the machine.
 	Address string
 	Port    int
+	// ProxyProtocol: connections begin with a PROXY protocol header, believed from trusted peers.
+	ProxyProtocol bool
 
 	Key        string   // file with the private key, PEM
 	Cert       string   // file with the certificate and its chain, PEM
@@ -32,6 +34,9 @@ func (b Bind) HostPort() string {
 // String gives the address and what a reader wants to know besides; never the passphrase.
 func (b Bind) String() string {
 	s := b.HostPort()
+	if b.ProxyProtocol {
+		s += " (PROXY protocol)"
+	}
 	if b.Cert != "" {
 		s += " (cert " + b.Cert + ", key " + b.Key + ")"
 	}
@@ -45,6 +50,7 @@ var bindFields = []struct {
 }{
 	{"address", func(b *Bind) any { return &b.Address }},
 	{"port", func(b *Bind) any { return &b.Port }},
+	{"proxyProtocol", func(b *Bind) any { return &b.ProxyProtocol }},
 	{"key", func(b *Bind) any { return &b.Key }},
 	{"cert", func(b *Bind) any { return &b.Cert }},
 	{"passphrase", func(b *Bind) any { return &b.Passphrase }},

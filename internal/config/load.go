@@ -243,10 +243,11 @@ func (l *loader) mistake(path string, origin Origin, shown, rule string) {
 }
 
 // unknown judges a name that is in no table: a slip of a known name is a mistake, since the
-// operator believes it works; other names may be meant for another program.
+// operator believes it works; other names may be meant for another program. A check of the file
+// wants to hear of every name in it, while the environment belongs to others too.
 func (l *loader) unknown(name string, origin Origin, find func(string) (string, int)) {
 	best, distance := find(name)
-	if l.opts.Strict || distance <= typoDistance {
+	if l.opts.Strict && origin.Source == FromFile || distance <= typoDistance {
 		l.mistakes = append(l.mistakes, Mistake{Path: name, Rule: "unknown key", Nearest: best, Origin: origin})
 		return
 	}

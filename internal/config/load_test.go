@@ -349,7 +349,7 @@ func TestLoad_ListsAsText(t *testing.T) {
 		"addresses":     {"HTTP_BIND", "[::1]:81,127.0.0.1", "[::1]:81, 127.0.0.1:80"},
 		"everywhere":    {"HTTP_BIND", "*", ":80"},
 		"host name":     {"HTTP_BIND", "localhost", "localhost:80"},
-		"JSON address":  {"HTTP_BIND", `[{"address": "::1", "port": 82}]`, "[::1]:82"},
+		"JSON address":  {"HTTP_BIND", `[{"address": "::1", "proxyProtocol": true}]`, "[::1]:80 (PROXY protocol)"},
 		"URL with ,":    {"DRIVER", "redis://a:1,b:2 redis://c:3", "redis://a:1,b:2 redis://c:3"},
 		"Go duration":   {"SERVER_TCP_TIMEOUT", "250ms", "0.25"},
 		"with a space":  {"SERVER_TCP_TIMEOUT", " 3 ", "3"},

@@ -4,7 +4,7 @@ package config
 var listenKeys = []Key{
 	{
 		Path: "http.bind", Default: "127.0.0.1", Hipache: true,
-		Doc:   "Addresses for plain HTTP: an IP, a list of IPs, or objects {address, port}.",
+		Doc:   "Addresses for plain HTTP: an IP, a list of IPs, or objects {address, port, proxyProtocol}.",
 		field: func(c *Config) any { return &c.HTTP.Bind },
 	},
 	{

@@ -28,7 +28,8 @@ var proxyKeys = []Key{
 	},
 	{
 		Path: "server.trustedProxies", Default: defaultTrustedProxies, Live: true,
-		Doc:   "Networks whose X-Forwarded-* fields are believed and kept; an empty list trusts nobody.",
+		Doc: "Networks whose X-Forwarded-* fields are believed and kept; an empty list trusts nobody. " +
+			"The PROXY protocol and debug headers need a list that you set; loopback always counts for them.",
 		field: func(c *Config) any { return &c.Server.TrustedProxies },
 	},
 	{
