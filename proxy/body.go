@@ -206,7 +206,7 @@ func hexDigit(c byte) int {
 	return -1
 }
 
-var trailerRules = headRules{maxBytes: maxTrailerBytes, maxFields: maxTrailers}
+var trailerRules = headRules{maxBytes: maxTrailerBytes, maxFields: maxTrailers, section: true}
 
 // readTrailer reads the trailer section, which ends like a head. It returns io.EOF when it is complete. The fields are
 // copied: they outlive the buffer's next use.
@@ -225,7 +225,7 @@ func (b *body) readTrailer(p []byte) error {
 		}
 		return nil
 	}
-	section := append([]byte("T\r\n"), p[:end+4]...) // scan wants a start line
+	section := bytes.Clone(p[:end+4])
 	b.trailer.reset()
 	if n, bad := b.trailer.scan(section, &trailerRules); bad != 0 || n != len(section) {
 		return errBodySyntax

@@ -25,6 +25,7 @@ type headRules struct {
 	maxBytes  int  // Limit: the head with all line ends
 	maxFields int  // Limit
 	lenient   bool // backends: bare LF, folded lines and white space before a colon are mended, not refused
+	section   bool // a trailer section: fields without a start line
 }
 
 // maxEmptyLines is how many empty lines may precede a request line (RFC 9112 §2.2 asks for at least one).
@@ -56,7 +57,7 @@ func (h *head) scan(b []byte, rules *headRules) (n int, bad Kind) {
 		}
 		h.pos = next
 		switch {
-		case end > begin && h.start.empty():
+		case end > begin && h.start.empty() && !rules.section:
 			h.start = span{begin, end}
 			if !rules.lenient && !plausible(b[begin:end]) {
 				return 0, KindBadRequest
@@ -68,7 +69,7 @@ func (h *head) scan(b []byte, rules *headRules) (n int, bad Kind) {
 			if bad = h.addLine(b, span{begin, end}, next, crlf, rules); bad != 0 {
 				return 0, bad
 			}
-		case h.start.empty():
+		case h.start.empty() && !rules.section:
 			if h.empty++; h.empty > maxEmptyLines {
 				return 0, KindBadRequest
 			}
