@@ -174,12 +174,19 @@ func TestParseReport(t *testing.T) {
 
 func TestRatio_ComparesRoundByRound(t *testing.T) {
 	t.Parallel()
-	got, ok := ratio([]float64{2, 9, 4}, []float64{1, 3, 4})
-	if want := (spread{median: 2, min: 1, max: 3}); !ok || got != want {
-		t.Errorf("ratio = %v, %v; want %v", got, ok, want)
-	}
-	if got, ok := ratio([]float64{1}, []float64{0}); ok {
-		t.Errorf("ratio to zero = %v, want none", got)
+	for _, tt := range []struct {
+		name           string
+		subject, rival []float64
+		want           string
+	}{
+		{"three rounds", []float64{2, 9, 4}, []float64{1, 3, 4}, "2.00 (1.00 to 3.00)"},
+		{"one round", []float64{3}, []float64{2}, "1.50"},
+		{"a rival's zero is left out", []float64{3, 1}, []float64{2, 0}, "1.50"},
+		{"nothing to compare with", []float64{1}, []float64{0}, "-"},
+	} {
+		if got := ratio(tt.subject, tt.rival).String(); got != tt.want {
+			t.Errorf("%s: ratio = %s, want %s", tt.name, got, tt.want)
+		}
 	}
 	if got := median([]float64{4, 1, 3, 2}); got != 2.5 {
 		t.Errorf("median of four = %v, want 2.5", got)

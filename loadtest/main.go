@@ -41,6 +41,7 @@ type options struct {
 	scenario    string
 	work        []string
 	contestants []string
+	styles      []string
 	sluice      string
 	base        string
 	config      string
@@ -80,7 +81,7 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 // parseFlags reads and checks the command line.
 func parseFlags(args []string, errOut io.Writer) (options, error) {
 	var o options
-	var work, contestants string
+	var work, contestants, styles string
 	f := flag.NewFlagSet("loadtest", flag.ContinueOnError)
 	f.SetOutput(errOut)
 	f.StringVar(&o.scenario, "scenario", scenarioRivals, "`name`: rivals or route-changes")
@@ -95,6 +96,7 @@ func parseFlags(args []string, errOut io.Writer) (options, error) {
 	f.DurationVar(&o.duration, "duration", 0, "of one measurement (default 5s), or of route-changes (default 1m0s)")
 	f.IntVar(&o.connections, "connections", 64, "client connections")
 	f.IntVar(&o.hosts, "hosts", 100_000, "host names of the work hosts")
+	f.StringVar(&styles, "styles", strings.Join(styleNames(), ","), "`list` of ways to change a route")
 	f.IntVar(&o.rate, "rate", 100, "route changes per second")
 	f.BoolVar(&o.short, "short", false, "only see that everything runs without errors: one round of 2 s")
 	if err := f.Parse(args); err != nil {
@@ -103,7 +105,7 @@ func parseFlags(args []string, errOut io.Writer) (options, error) {
 	if f.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
-	o.work, o.contestants = splitList(work), splitList(contestants)
+	o.work, o.contestants, o.styles = splitList(work), splitList(contestants), splitList(styles)
 	o.fillDefaults()
 	return o, o.check()
 }
@@ -134,6 +136,9 @@ func (o *options) check() error {
 		return err
 	}
 	if err := checkNames("-contestants", o.contestants, contestantNames()); err != nil {
+		return err
+	}
+	if err := checkNames("-styles", o.styles, styleNames()); err != nil {
 		return err
 	}
 	if slices.Contains(o.contestants, "base") && o.base == "" {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -42,12 +43,7 @@ func printRatios(out io.Writer, o *options, samples []sample) {
 	for _, rival := range o.contestants[1:] {
 		fmt.Fprint(t, rival, "\t")
 		for _, f := range figures {
-			r, ok := ratio(column(samples, subject, f.of), column(samples, rival, f.of))
-			if !ok {
-				fmt.Fprint(t, "-\t")
-				continue
-			}
-			fmt.Fprintf(t, "%.2f (%.2f to %.2f)\t", r.median, r.min, r.max)
+			fmt.Fprint(t, ratio(column(samples, subject, f.of), column(samples, rival, f.of)), "\t")
 		}
 		fmt.Fprintln(t)
 	}
@@ -90,6 +86,7 @@ func describe(o *options) map[string]string {
 		"connections": fmt.Sprint(o.connections),
 		"sluice":      o.sluice,
 		"base":        o.base,
+		"styles":      strings.Join(o.styles, ","),
 		"config":      o.config,
 	}
 }

@@ -38,7 +38,7 @@ func runRouteChanges(ctx context.Context, s *site, o *options, machine machine, 
 		return fmt.Errorf("change routes: %w", err)
 	}
 	defer client.Close()
-	writer := newRouteWriter(client, s.backends)
+	writer := newRouteWriter(client, s.backends, o.styles)
 	if err := writer.seed(); err != nil {
 		return err
 	}

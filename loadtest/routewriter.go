@@ -55,6 +55,14 @@ var routeStyles = []routeStyle{
 // dedicateStyle is the only style whose hosts have a wildcard behind them.
 const dedicateStyle = "dedicate"
 
+func styleNames() []string {
+	names := make([]string, len(routeStyles))
+	for i, style := range routeStyles {
+		names[i] = style.name
+	}
+	return names
+}
+
 // hostsPerStyle is how many names each style writes.
 const hostsPerStyle = 2
 
@@ -77,9 +85,13 @@ type routeWriter struct {
 	changes int
 }
 
-func newRouteWriter(client *redistest.Client, backends [2]int) *routeWriter {
+// newRouteWriter prepares the hosts of the named styles.
+func newRouteWriter(client *redistest.Client, backends [2]int, styles []string) *routeWriter {
 	w := &routeWriter{client: client, pool: backends[:]}
 	for _, style := range routeStyles {
+		if !slices.Contains(styles, style.name) {
+			continue
+		}
 		for i := range hostsPerStyle {
 			w.hosts = append(w.hosts, &routedHost{
 				name:     fmt.Sprintf("h%d.%s.test", i, style.name),

@@ -1,6 +1,9 @@
 package main
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // figure is one column of the table.
 type figure struct {
@@ -40,11 +43,12 @@ func column(samples []sample, contestant string, of func(sample) float64) []floa
 // spread is the median of several ratios with the smallest and the largest of them.
 type spread struct {
 	median, min, max float64
+	rounds           int
 }
 
 // ratio compares two contestants round by round: what the machine did to one of them in a round,
 // it did to the other as well. Rounds in which the rival's figure is zero say nothing.
-func ratio(subject, rival []float64) (spread, bool) {
+func ratio(subject, rival []float64) spread {
 	var ratios []float64
 	for i := range min(len(subject), len(rival)) {
 		if rival[i] > 0 {
@@ -52,7 +56,18 @@ func ratio(subject, rival []float64) (spread, bool) {
 		}
 	}
 	if len(ratios) == 0 {
-		return spread{}, false
+		return spread{}
 	}
-	return spread{median(ratios), slices.Min(ratios), slices.Max(ratios)}, true
+	return spread{median(ratios), slices.Min(ratios), slices.Max(ratios), len(ratios)}
+}
+
+// String is the median, with the range if there is one.
+func (s spread) String() string {
+	switch s.rounds {
+	case 0:
+		return "-"
+	case 1:
+		return fmt.Sprintf("%.2f", s.median)
+	}
+	return fmt.Sprintf("%.2f (%.2f to %.2f)", s.median, s.min, s.max)
 }
