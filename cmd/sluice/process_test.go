@@ -81,20 +81,25 @@ func freePort(t *testing.T) int {
 	return ln.Addr().(*net.TCPAddr).Port
 }
 
-// launch starts the binary on ports of its own, with a user that can read the test's files, and
-// waits until it serves its admin pages. It ends with the test.
+// launch starts the binary on a port of its own and with a user that can read the test's files.
 func launch(t *testing.T, args ...string) *process {
+	t.Helper()
+	port := freePort(t)
+	return launchOn(t, port, append([]string{fmt.Sprintf("--http-port=%d", port), "--user=root"}, args...)...)
+}
+
+// launchOn starts the binary with a configuration that serves on the port, and waits for its admin
+// pages. It ends with the test.
+func launchOn(t *testing.T, port int, args ...string) *process {
 	t.Helper()
 	binary, err := buildOnce()
 	if err != nil {
 		t.Fatal(err)
 	}
-	port, adminPort := freePort(t), freePort(t)
-	all := append([]string{
-		fmt.Sprintf("--http-port=%d", port), fmt.Sprintf("--admin-port=%d", adminPort), "--user=root",
-	}, args...)
+	adminPort := freePort(t)
+	args = append(args, fmt.Sprintf("--admin-port=%d", adminPort))
 	p := &process{
-		t: t, cmd: exec.Command(binary, all...), log: new(lockedBuffer), exited: make(chan struct{}),
+		t: t, cmd: exec.Command(binary, args...), log: new(lockedBuffer), exited: make(chan struct{}),
 		base: fmt.Sprintf("http://127.0.0.1:%d", port), admin: fmt.Sprintf("http://127.0.0.1:%d", adminPort),
 		client: &http.Client{Timeout: patience, Transport: &http.Transport{}},
 	}

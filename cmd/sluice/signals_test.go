@@ -126,6 +126,35 @@ func TestProcess_DrainsOnSignal(t *testing.T) {
 	}
 }
 
+func TestProcess_DrainTimeout(t *testing.T) {
+	t.Parallel()
+	backend := backendtest.Silent(t)
+	p := launch(t, routesFile(t, map[string]string{"www.example.com": backend.URL()}),
+		"--server-access-log=none", "--server-drain-timeout=0.2")
+	p.await("routes", func() bool { return p.status(p.admin+"/readyz") == http.StatusOK })
+	result := make(chan answer, 1)
+	go func() { result <- p.get("www.example.com") }()
+	p.await("request at the backend", func() bool { return backend.Connects() > 0 })
+	p.signal(syscall.SIGTERM)
+	p.awaitLog("drain timeout reached")
+	if status := p.exitStatus(); status != exitOK {
+		t.Errorf("exit status %d, want 0", status)
+	}
+	if a := <-result; a.err == nil && a.status == http.StatusOK {
+		t.Errorf("a request that never ends got %+v", a)
+	}
+}
+
+func TestProcess_SIGHUPReadsPagesAgain(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	p := launch(t, routesFile(t, nil), "--server-access-log=none", "--server-static-dir="+folder)
+	p.awaitStatus("www.example.com", http.StatusBadRequest)
+	writeFile(t, filepath.Join(folder, "error_400.html"), "ours")
+	p.signal(syscall.SIGHUP)
+	p.await("our page", func() bool { return p.get("www.example.com").body == "ours" })
+}
+
 func TestProcess_DrainDelay(t *testing.T) {
 	t.Parallel()
 	backend := backendtest.HTTP(t, backendtest.Text(http.StatusOK, "hello"))

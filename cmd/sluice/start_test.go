@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	"sluice/internal/backendtest"
+	"sluice/internal/config"
 	"sluice/internal/redistest"
 )
 
@@ -46,6 +48,59 @@ func TestProcess_RedisAwayAtStart(t *testing.T) {
 	store.Do("RPUSH", "frontend:www.example.com", "test", backend.URL())
 	p.awaitStatus("www.example.com", http.StatusOK)
 	p.await("ready", func() bool { return p.status(p.admin+"/readyz") == http.StatusOK })
+}
+
+func TestProcess_HipacheFile(t *testing.T) {
+	t.Parallel()
+	backend := backendtest.HTTP(t, backendtest.Text(http.StatusOK, "hello"))
+	store := redistest.Start(t)
+	store.Do("RPUSH", "frontend:www.example.com", "test", backend.URL())
+	httpPort := freePort(t)
+	logFile := filepath.Join(t.TempDir(), "access.log")
+	content := fmt.Sprintf(`{
+		"server": {
+			"accessLog": %q, "port": %d, "workers": 5, "maxSockets": 100, "deadBackendTTL": 30,
+			"tcpTimeout": 30, "retryOnError": 3, "deadBackendOn500": true, "httpKeepAlive": false
+		},
+		"redisHost": "127.0.0.1",
+		"redisPort": %d
+	}`, logFile, httpPort, store.Port)
+	p := launchOn(t, httpPort, "--config", writeConfig(t, content))
+	p.awaitStatus("www.example.com", http.StatusOK)
+	for _, old := range []string{"server.port", "redisHost", "server.workers", "server.maxSockets", "server.httpKeepAlive"} {
+		p.awaitLog("level=WARN", old)
+	}
+	p.await("a line in the access log", func() bool {
+		line, err := os.ReadFile(logFile)
+		return err == nil && strings.HasPrefix(string(line), "::ffff:127.0.0.1 - - [")
+	})
+}
+
+func TestProcess_PortTaken(t *testing.T) {
+	t.Parallel()
+	taken := backendtest.Silent(t)
+	_, takenPort, _ := strings.Cut(taken.Addr(), ":")
+	for flag, name := range map[string]string{"--http-port": "bind 127.0.0.1:", "--admin-port": "admin.port"} {
+		other := "--admin-port=0"
+		if flag == "--admin-port" {
+			other = "--http-port=" + port(t)
+		}
+		status, _, stderr := runArgs(t, flag+"="+takenPort, other, "--user=root", "--server-access-log=none", routesFile(t, nil))
+		if status != exitFailed || !strings.Contains(stderr, name) || !strings.Contains(stderr, "another process") {
+			t.Errorf("%s: status %d, output %q", flag, status, stderr)
+		}
+	}
+}
+
+func TestEdge_FailedListenerEndsTheProgram(t *testing.T) {
+	t.Parallel()
+	cfg := emptyFile(t)
+	var out strings.Builder
+	e := newEdge(cfg, config.LoadOptions{}, newLogger(cfg, &out))
+	e.serve("127.0.0.1:80", func() error { return errors.New("no more") })
+	if status := e.run(t.Context(), nil); status != exitFailed || !strings.Contains(out.String(), "listener 127.0.0.1:80: no more") {
+		t.Errorf("status %d, output %q", status, out.String())
+	}
 }
 
 func TestProcess_DropsUser(t *testing.T) {

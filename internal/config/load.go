@@ -133,7 +133,7 @@ type entry struct {
 }
 
 // flatten lists the members of the file's object and of the sections within. A null is a value
-// left out: Hipache writes null where nothing is meant.
+// left out, and so is a section that is false (Hipache: lib/config/legacy.js).
 func (l *loader) flatten(prefix string, object node) []entry {
 	var entries []entry
 	for _, m := range object.members {
@@ -146,6 +146,7 @@ func (l *loader) flatten(prefix string, object node) []entry {
 			for _, e := range l.flatten(path+".", m.value) {
 				entries = l.appendEntry(entries, e)
 			}
+		case m.value.kind == boolNode && m.value.text == "false":
 		default:
 			l.mistakes = append(l.mistakes, Mistake{
 				Path: path, Value: m.value.String(), Rule: "must be an object with keys",

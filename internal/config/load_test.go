@@ -165,6 +165,7 @@ func TestLoad_LegacyKeys(t *testing.T) {
 		"redisMaster":          {`{"redisHost": "a", "redisMasterHost": "b", "redisMasterPort": 1, "redisMasterPassword": "p", "redisMasterDatabase": 4}`, value("driver"), "redis://a:6379 redis://:p@b:1/4"},
 		"driver wins":          {`{"redisHost": "a", "driver": "redis:"}`, value("driver"), "redis:"},
 		"uniqueIdHeader":       {`{"server": {"uniqueIdHeader": "X-Id"}}`, value("server.requestIdHeader"), "X-Id"},
+		"no legacy section":    {`{"server": {"https": false}}`, value("https.bind"), ""},
 		"null is not set":      {`{"server": {"staticDir": null, "retryOnError": null}}`, value("server.retryOnError"), "3"},
 		"user as a number":     {`{"user": 33}`, value("user"), "33"},
 		"address6 alone":       {`{"server": {"address6": "::1"}}`, value("http.bind"), "[::1]:80"},
