@@ -21,6 +21,7 @@ type backendConn struct {
 	lease     lease
 	held      atomic.Bool // acquired, and neither kept nor dropped since
 	uses      int
+	suspect   bool // the last answer had no body: look before the next use
 	idleSince instant
 }
 
@@ -58,7 +59,7 @@ func (bc *backendConn) fit(t instant, careful bool) bool {
 	if bc.pool.idleLimit > 0 && idle >= bc.pool.idleLimit {
 		return false
 	}
-	if !careful && !bc.filled && idle < peekAfter {
+	if !careful && !bc.filled && !bc.suspect && idle < peekAfter {
 		return true
 	}
 	saw := bc.link.look()

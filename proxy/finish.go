@@ -30,7 +30,7 @@ func (s *Server) finish(x *exchange) {
 }
 
 // logAccess writes the access-log record. Hipache skips requests that never got a backend; they are logged with the
-// identifier `-` (Hipache: lib/worker.js, lib/memoryMonitor.js has no part in it).
+// identifier `-` (Hipache: lib/worker.js).
 func (s *Server) logAccess(x *exchange, status int, end instant, total time.Duration) {
 	r := &x.req
 	rec := &x.record

@@ -94,5 +94,7 @@ func (x *exchange) cleanUpstream() bool {
 	case instant(up.pool.noReuse.Load()) > now():
 		return false
 	}
+	// A backend that sends a body where there is none sends it right behind the head.
+	up.suspect = x.res.framing == framingNone
 	return true
 }
