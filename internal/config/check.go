@@ -71,6 +71,9 @@ func (l *loader) check() {
 	l.checkHTTPS()
 	l.checkAddresses()
 	l.checkDrivers()
+	if c.Cache.Snapshot != "" {
+		l.warnf("cache.snapshot has no effect in this version: a start without the store waits for it")
+	}
 	if l.opts.Root && c.User == "" {
 		l.wrong("user", "must not be empty when started as root: name a user such as \"www-data\", "+
 			"or say \"root\" if that is what you want")

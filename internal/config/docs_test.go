@@ -45,6 +45,30 @@ func TestDocs_HaveEveryKey(t *testing.T) {
 	}
 }
 
+// TestDocs_HaveEveryOldName: the tables above hold today's names only.
+func TestDocs_HaveEveryOldName(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile(documentation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, oldNames, found := strings.Cut(string(content), "## Old names")
+	if !found {
+		t.Fatalf("%s has no section of old names", documentation)
+	}
+	names := append([]string{"server.address6"}, legacyRedis...)
+	for _, r := range renamed {
+		if today, known := keyByPath(r.now); known && today.Instead == "" {
+			names = append(names, strings.TrimPrefix(r.old, legacyHTTPS))
+		}
+	}
+	for _, name := range names {
+		if !strings.Contains(oldNames, "`"+name) && !strings.Contains(oldNames, legacyHTTPS+name) {
+			t.Errorf("%s does not explain %q", documentation, name)
+		}
+	}
+}
+
 // markdownTable writes the rows of one section.
 func markdownTable(section string) string {
 	var b strings.Builder

@@ -64,7 +64,7 @@ var cacheKeys = []Key{
 	},
 	{
 		Path: "cache.snapshot", Default: "", Rule: fileName,
-		Doc:   "File that keeps the routes for a start without the store. Empty: none.",
+		Doc:   "File to keep the routes in for a start without the store. No effect in this version.",
 		field: func(c *Config) any { return &c.Cache.Snapshot },
 	},
 }
