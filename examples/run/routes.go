@@ -24,7 +24,8 @@ func readRoutes(path string) (routes, error) {
 	}
 	for key, list := range r {
 		if !strings.HasPrefix(key, "frontend:") || len(list) < 2 {
-			return nil, fmt.Errorf("read routes in %s: %s: want a key frontend:<host> with an identifier and backends", path, key)
+			return nil, fmt.Errorf("read routes in %s: %s: want a key frontend:<host> with an identifier and backends",
+				path, key)
 		}
 	}
 	return r, nil

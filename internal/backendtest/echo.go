@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 )
 
 // Echoed is the answer of an Echo backend, sent as JSON: what reached it, byte for byte where JSON
@@ -46,7 +48,7 @@ func Echo(t T, name string) *Backend {
 	return Raw(t, func(c *Conn) {
 		for i := 0; ; i++ {
 			e, keepAlive, err := echoOne(c)
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return
 			}
 			if err != nil {
@@ -91,7 +93,7 @@ func answerEcho(c *Conn, e *Echoed) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Backend: %s\r\nContent-Length: %d\r\n\r\n",
 		e.Name, len(body))
-	if e.Method != "HEAD" {
+	if e.Method != http.MethodHead {
 		b.Write(body)
 	}
 	_, err = c.Write(b.Bytes())

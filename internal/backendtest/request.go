@@ -2,6 +2,7 @@ package backendtest
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net/http/httputil"
@@ -112,16 +113,16 @@ func readLine(r *bufio.Reader) (string, error) {
 }
 
 func unexpectedEOF(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
 }
 
-// body returns the body of q, which follows its head in r. The trailers are set when it has been
+// body returns the body that follows the head in from. The trailers are set when it has been
 // read to its end.
-func (q *Request) body(r *bufio.Reader) (io.Reader, error) {
-	codings, lengths := q.Values("Transfer-Encoding"), q.Values("Content-Length")
+func (r *Request) body(from *bufio.Reader) (io.Reader, error) {
+	codings, lengths := r.Values("Transfer-Encoding"), r.Values("Content-Length")
 	switch {
 	case len(codings) > 0 && len(lengths) > 0:
 		return nil, fmt.Errorf("frame body: both Transfer-Encoding %q and Content-Length %q", codings, lengths)
@@ -129,7 +130,7 @@ func (q *Request) body(r *bufio.Reader) (io.Reader, error) {
 		if len(codings) > 1 || !strings.EqualFold(codings[0], "chunked") {
 			return nil, fmt.Errorf("frame body: Transfer-Encoding %q", codings)
 		}
-		return &chunked{body: httputil.NewChunkedReader(r), from: r, request: q}, nil
+		return &chunked{body: httputil.NewChunkedReader(from), from: from, request: r}, nil
 	case len(lengths) > 1:
 		return nil, fmt.Errorf("frame body: Content-Length %q", lengths)
 	case len(lengths) == 1:
@@ -137,7 +138,7 @@ func (q *Request) body(r *bufio.Reader) (io.Reader, error) {
 		if err != nil {
 			return nil, fmt.Errorf("frame body: Content-Length %q", lengths[0])
 		}
-		return &sized{from: r, left: int64(n)}, nil
+		return &sized{from: from, left: int64(n)}, nil
 	}
 	return strings.NewReader(""), nil
 }
@@ -156,7 +157,7 @@ func (c *chunked) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := c.body.Read(p)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		c.done = true
 		fields, _, trailerErr := readFields(c.from)
 		if c.request.Trailers = fields; trailerErr != nil {

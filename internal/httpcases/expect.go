@@ -119,9 +119,9 @@ func (v *verdict) lacks(who string, all text, list []text) {
 
 // order compares the places of first occurrence.
 func (v *verdict) order(who string, all text, list []text) {
-	last := -1
+	bytes, last := string(all), -1
 	for _, t := range list {
-		i := strings.Index(string(all), string(t))
+		i := strings.Index(bytes, string(t))
 		if i < 0 || i < last {
 			v.fail("%s order broken at %q", who, t)
 			return
@@ -132,9 +132,7 @@ func (v *verdict) order(who string, all text, list []text) {
 
 // match tells whether each status is among those allowed in its place.
 func match(want [][]int, statuses []int) bool {
-	return slices.EqualFunc(want, statuses, func(allowed []int, status int) bool {
-		return slices.Contains(allowed, status)
-	})
+	return slices.EqualFunc(want, statuses, slices.Contains[[]int])
 }
 
 // forgive100 removes interim 100 answers if that makes as many statuses as are wanted: a proxy may
