@@ -107,7 +107,8 @@ func parseFlags(args []string, errOut io.Writer) (options, error) {
 	}
 	o.work, o.contestants, o.styles = splitList(work), splitList(contestants), splitList(styles)
 	o.fillDefaults()
-	return o, o.check()
+	err := o.check()
+	return o, err
 }
 
 // fillDefaults sets what depends on other flags.

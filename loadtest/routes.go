@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"time"
 
@@ -103,6 +104,9 @@ func judge(ctx context.Context, c *contestant, o *options, writer *routeWriter, 
 	return errors.Join(errs...)
 }
 
+// failureLine finds the metrics that say what went wrong, by cause.
+var failureLine = regexp.MustCompile(`^sluice_.*(cause=|_retries|_dead)`)
+
 // failureMetrics lists sluice's own counters that say which failures there were.
 func failureMetrics(adminURL string) string {
 	text, err := ask(adminURL+"/metrics", "localhost")
@@ -112,8 +116,7 @@ func failureMetrics(adminURL string) string {
 	var lines []string
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSpace(line)
-		failure := strings.Contains(line, "cause=") || strings.Contains(line, "_retries") || strings.Contains(line, "_dead")
-		if failure && strings.HasPrefix(line, "sluice_") && !strings.HasSuffix(line, " 0") {
+		if failureLine.MatchString(line) && !strings.HasSuffix(line, " 0") {
 			lines = append(lines, "  "+line)
 		}
 	}

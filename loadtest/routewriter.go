@@ -25,7 +25,7 @@ var routeStyles = []routeStyle{
 	}},
 	// New elements first, then the old ones go, one command each (tsuru).
 	{"append", func(key, _ string, before, after []string) [][]string {
-		var commands [][]string
+		commands := make([][]string, 0, len(before)+len(after))
 		for _, url := range after {
 			commands = append(commands, []string{"RPUSH", key, url})
 		}
@@ -37,14 +37,15 @@ var routeStyles = []routeStyle{
 	// The list goes away and comes back element by element (airfield): for a moment readers see
 	// no frontend, then one with nothing but its identifier.
 	{"replace", func(key, vhost string, _, after []string) [][]string {
-		commands := [][]string{{"DEL", key}, {"RPUSH", key, vhost}}
+		commands := make([][]string, 0, 2+len(after))
+		commands = append(commands, []string{"DEL", key}, []string{"RPUSH", key, vhost})
 		for _, url := range after {
 			commands = append(commands, []string{"RPUSH", key, url})
 		}
 		return commands
 	}},
 	// The host leaves for the wildcard's pool, and gets its own list again the next time.
-	{"dedicate", func(key, vhost string, before, after []string) [][]string {
+	{"dedicate", func(key, vhost string, _, after []string) [][]string {
 		if len(after) == 0 {
 			return [][]string{{"DEL", key}}
 		}
@@ -105,7 +106,8 @@ func newRouteWriter(client *redistest.Client, backends [2]int, styles []string) 
 
 // seed writes the first lists and the wildcard.
 func (w *routeWriter) seed() error {
-	commands := [][]string{rpush("frontend:*."+dedicateStyle+".test", "pool", localURLs(w.pool))}
+	commands := make([][]string, 0, 1+len(w.hosts))
+	commands = append(commands, rpush("frontend:*."+dedicateStyle+".test", "pool", localURLs(w.pool)))
 	for _, h := range w.hosts {
 		commands = append(commands, rpush("frontend:"+h.name, h.name, localURLs(h.backends)))
 	}

@@ -33,7 +33,7 @@ var works = []work{
 	{name: "post", title: "1 KiB POST, keep-alive", path: "/small", answer: smallBytes, post: postBytes, hosts: 1},
 	{name: "1m", title: "1 MiB answers, keep-alive", path: "/1m", answer: oneMBytes, hosts: 1},
 	{name: "tls", title: "small GET, TLS 1.3 keep-alive", path: "/small", answer: smallBytes, tls: true, hosts: 1},
-	{name: "conn", title: "small GET, a new connection each", path: "/small", answer: smallBytes, closes: true, hosts: 1},
+	{name: "conn", title: "small GET, new connections", path: "/small", answer: smallBytes, closes: true, hosts: 1},
 	{name: "hosts", title: "small GET, keep-alive, many hosts", path: "/small", answer: smallBytes},
 }
 

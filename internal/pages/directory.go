@@ -67,10 +67,10 @@ func readDir(dir string) (*directory, error) {
 func checkDir(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
-		return fmt.Errorf("open staticDir %q: it must be a readable directory, or null for the built-in error pages: %w", dir, err)
+		return fmt.Errorf("open staticDir %q: name a directory, or null for the built-in pages: %w", dir, err)
 	}
 	if !info.IsDir() {
-		return fmt.Errorf("open staticDir %q: it is not a directory; name one, or null for the built-in error pages", dir)
+		return fmt.Errorf("open staticDir %q: not a directory; name one, or null for the built-in pages", dir)
 	}
 	return nil
 }
