@@ -78,7 +78,7 @@ const (
 var outcomes = [kindCount]outcome{
 	KindNone:           {"", 0, SourceInternal, "", slog.LevelDebug, retryNever, false, false},
 	KindBadRequest:     {"bad_request", 400, SourceClient, "Bad request", slog.LevelDebug, retryNever, false, true},
-	KindNoHost:         {"no_host", 400, SourceClient, "No host header", slog.LevelDebug, retryNever, false, true},
+	KindNoHost:         {"no_host", 400, SourceClient, "no host header", slog.LevelDebug, retryNever, false, true},
 	KindBadHost:        {"bad_host", 400, SourceClient, "Bad host header", slog.LevelDebug, retryNever, false, true},
 	KindUnknownHost:    {"unknown_host", 400, SourceClient, "Application not found", slog.LevelDebug, retryNever, false, false},
 	KindMethodRefused:  {"method_refused", 405, SourceClient, "Method not allowed", slog.LevelDebug, retryNever, false, true},

@@ -84,12 +84,15 @@ func (x *exchange) noneFree() bool {
 	return true
 }
 
+// ownFields is room for what the proxy adds to a head.
+const ownFields = 512
+
 // send writes the head, and with it a body that is in memory. A longer body is streamed from there on; one that waits to
 // be asked for is not.
 func (x *exchange) send() Error {
 	body, whole := x.down.wholeBody()
 	announced := x.req.expects && !whole && !x.down.bodyBegun()
-	x.up.head.acquire(smallBuffer)
+	x.up.head.acquire(len(x.req.b) + len(body) + ownFields)
 	defer x.up.head.release()
 	out := x.appendRequestHead(x.up.head.b[:0], announced)
 	if whole {

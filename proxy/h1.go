@@ -218,8 +218,28 @@ func (c *clientConn) appendConnection(dst []byte) []byte {
 	return dst
 }
 
-// coalesce is how many bytes are put together into one write; larger pieces go out as they are.
-const coalesce = bodyBuffer
+// chunkFrame is room for the framing of one chunk: size line and line ends.
+const chunkFrame = 24
+
+// makeRoom makes n bytes fit behind what is held back: in a larger buffer, or by sending first. It reports whether they fit.
+func (c *clientConn) makeRoom(n int) (fits bool, err error) {
+	if len(c.outBytes())+n <= cap(c.out) {
+		return true, nil
+	}
+	if len(c.out)+n > bodyBuffer {
+		if err = c.flush(); err != nil || n > bodyBuffer {
+			return false, err
+		}
+	}
+	if n > cap(c.out)-len(c.out) {
+		held := c.outBuf
+		c.outBuf = buffer{}
+		c.outBuf.acquire(bodyBuffer)
+		c.out = append(c.outBuf.b[:0], c.out...)
+		held.release()
+	}
+	return true, nil
+}
 
 // writeBody implements downstream.
 func (c *clientConn) writeBody(p []byte) error {
@@ -228,20 +248,30 @@ func (c *clientConn) writeBody(p []byte) error {
 	}
 	c.x.sentBytes += int64(len(p))
 	if c.style == styleChunked {
-		c.out = appendChunk(c.outBytes(), p)
-		if len(c.out) < coalesce {
-			return nil
-		}
-		return c.flush()
+		return c.writeChunks(p)
 	}
-	if len(c.out)+len(p) <= coalesce {
-		c.out = append(c.outBytes(), p...)
-		return nil
-	}
-	if err := c.flush(); err != nil {
+	fits, err := c.makeRoom(len(p))
+	switch {
+	case err != nil:
 		return err
+	case !fits:
+		return c.write(p)
 	}
-	return c.write(p)
+	c.out = append(c.out, p...)
+	return nil
+}
+
+// writeChunks frames p as chunks that fit a buffer.
+func (c *clientConn) writeChunks(p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), bodyBuffer-chunkFrame)
+		if _, err := c.makeRoom(n + chunkFrame); err != nil {
+			return err
+		}
+		c.out = appendChunk(c.out, p[:n])
+		p = p[n:]
+	}
+	return nil
 }
 
 // endBody implements downstream.
@@ -285,7 +315,11 @@ func (c *clientConn) writeOwn(a *ownAnswer) {
 	x := &c.x
 	x.status = a.status
 	x.closing = x.closing || !x.req.keepAlive || c.srv.closing.Load() || !c.bodyRead()
-	c.out = append(c.appendConnection(a.appendHead(c.outBytes()[:0], x)), "\r\n"...)
+	c.out = c.outBytes()[:0]
+	if _, err := c.makeRoom(len(a.body) + ownFields); err != nil {
+		return
+	}
+	c.out = append(c.appendConnection(a.appendHead(c.out, x)), "\r\n"...)
 	if !x.req.isHead {
 		c.out = append(c.out, a.body...)
 		x.sentBytes = int64(len(a.body))

@@ -75,6 +75,16 @@ func (ps *pools) sweep(t instant) {
 	ps.srv.metrics.pools.Store(int64(len(ps.m)))
 }
 
+// renew replaces every pool, because what pools are made from has changed. Connections in use go on to their end.
+func (ps *pools) renew() {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for _, p := range ps.m {
+		p.hc.CloseIdleConnections()
+	}
+	clear(ps.m)
+}
+
 // closeIdle closes every idle connection.
 func (ps *pools) closeIdle() {
 	ps.mu.RLock()

@@ -103,7 +103,10 @@ func (s *Server) Reload(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("proxy: configuration: %w", err)
 	}
-	s.cfg.Store(&cfg)
+	old := s.cfg.Swap(&cfg)
+	if old.BackendIdleTimeout != cfg.BackendIdleTimeout || !old.BackendCA.Equal(cfg.BackendCA) {
+		s.pools.renew()
+	}
 	return nil
 }
 
