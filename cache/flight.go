@@ -171,6 +171,9 @@ func (c *Cache) settle(f *flight, r *reading, list *Frontend) (*entry, *value) {
 	if !known {
 		e = c.table.newEntry(f.name)
 	}
+	if old := e.value.Load(); f.dirty && known && old.epoch == c.epoch.Load() && now < old.expires {
+		return e, old // A later read has overtaken this one, and saw what this one missed.
+	}
 	v := c.newValue(f, r, list, e.value.Load(), now)
 	if f.dirty {
 		v.epoch = 0

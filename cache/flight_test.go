@@ -1,0 +1,105 @@
+package cache
+
+import (
+	"context"
+	"testing"
+	"time"
+)
+
+// scriptedStore is a store whose replies are given by the test, one at a time.
+type scriptedStore struct {
+	asked   chan string
+	replies chan reading
+}
+
+func newScripted(t *testing.T) (*Cache, *scriptedStore) {
+	t.Helper()
+	c, err := New(Options{Driver: []string{"file:unused.json"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &scriptedStore{asked: make(chan string, 16), replies: make(chan reading, 16)}
+	c.store.close()
+	c.store = s
+	if err := c.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c, s
+}
+
+func (s *scriptedStore) start(_ context.Context, to sink) error { to.up(); return nil }
+func (s *scriptedStore) read(ctx context.Context, name string, _ bool) (reading, error) {
+	if name != "a.example" {
+		return reading{}, nil // no wildcards
+	}
+	s.asked <- name
+	select {
+	case r := <-s.replies:
+		return r, nil
+	case <-ctx.Done():
+		return reading{}, ctx.Err()
+	}
+}
+func (s *scriptedStore) mark(context.Context, mark) (markOutcome, error) { return markKept, nil }
+func (s *scriptedStore) checker(context.Context) (int64, error)          { return 0, nil }
+func (s *scriptedStore) ping(context.Context) error                      { return nil }
+func (s *scriptedStore) close()                                          {}
+
+// A read that saw a list between DEL and RPUSH, and is overtaken by a later read that saw the whole
+// of it, must not answer those who wait for it with nothing.
+func TestFlight_OvertakenReadOfATornListAnswersWithTheNewerOne(t *testing.T) {
+	t.Parallel()
+	c, s := newScripted(t)
+	s.replies <- reading{list: []string{"a", "http://10.0.0.1"}}
+	wantAnswer(t, c, "a.example", "http://10.0.0.1")
+	<-s.asked
+
+	c.listChanged("a.example") // DEL
+	torn := make(chan string, 1)
+	go func() { torn <- answer(c, "a.example") }()
+	<-s.asked // the torn read is on its way
+
+	c.mu.Lock()
+	early := c.flights["a.example"]
+	c.mu.Unlock()
+	c.listChanged("a.example") // RPUSH: the read on its way is dirty now
+
+	late := make(chan string, 1)
+	go func() { late <- answer(c, "a.example") }()
+	<-s.asked
+	c.mu.Lock()
+	later := c.flights["a.example"]
+	c.mu.Unlock()
+	if early == later {
+		t.Fatal("a dirty read was joined")
+	}
+
+	// Settle the later read first, then the torn one, in the order in which the race had them.
+	fresh, empty := reading{list: []string{"a", "http://10.0.0.2"}}, reading{}
+	settle := func(f *flight, r reading) {
+		c.mu.Lock()
+		_, v := c.settle(f, &r, c.parseReading(f.name, &r))
+		c.mu.Unlock()
+		if v.frontend == nil || len(v.frontend.Backends) != 1 {
+			t.Errorf("a reader that waits for the read of %v gets %+v, want a list", r.list, v.frontend)
+		} else if got := v.frontend.Backends[0].URL; got != "http://10.0.0.2" {
+			t.Errorf("a reader that waits for the read of %v gets %s, want the newer list", r.list, got)
+		}
+	}
+	settle(later, fresh)
+	settle(early, empty)
+
+	s.replies <- fresh
+	s.replies <- fresh
+	for _, got := range []chan string{torn, late} {
+		select {
+		case a := <-got:
+			if a != "http://10.0.0.2" {
+				t.Errorf("lookup = %s, want http://10.0.0.2", a)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("a lookup did not return")
+		}
+	}
+}
