@@ -117,6 +117,7 @@ func (c *clientConn) awaitRequest() bool {
 		return false
 	}
 	c.served++
+	x.cfg = c.srv.config() // A reload may have come while the connection was idle.
 	c.state.Store(int32(connActive))
 	x.start = now()
 	n, bad, err := c.readHead()
