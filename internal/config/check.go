@@ -20,7 +20,7 @@ func (l *loader) completeMaxSockets() {
 	c := l.config
 	switch {
 	case c.Server.HTTPKeepAlive && c.IsSet("server.maxSockets"):
-		if !c.IsSet("server.maxBackendConnections") {
+		if c.Server.MaxSockets > 0 && !c.IsSet("server.maxBackendConnections") {
 			c.Server.MaxBackendConnections = c.Server.MaxSockets
 			c.origins["server.maxBackendConnections"] = Origin{Source: FromKey, Name: "server.maxSockets"}
 		}

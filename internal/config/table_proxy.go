@@ -91,9 +91,9 @@ var proxyKeys = []Key{
 		field: func(c *Config) any { return &c.Server.HTTPKeepAlive },
 	},
 	{
-		Path: "server.maxSockets", Default: "100", Hipache: true, Live: true, Rule: between(1, 1<<20),
+		Path: "server.maxSockets", Default: "100", Hipache: true, Live: true, Rule: between(0, 1<<20),
 		Doc: "Becomes maxBackendConnections when the file sets it together with httpKeepAlive true; " +
-			"Hipache's own limit never applied otherwise.",
+			"Hipache's own limit never applied otherwise. 0 = no limit of its own.",
 		field: func(c *Config) any { return &c.Server.MaxSockets },
 	},
 	{
