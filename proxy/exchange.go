@@ -25,9 +25,10 @@ type exchange struct {
 	host    []byte
 	hostBuf [maxHost + 8]byte // Limit: host, colon and port
 	route   cache.Route
-	routed  bool // route is set
-	debug   bool // the client may see debug headers, and asks for them
-	id      []byte
+	routed  bool   // route is set
+	debug   bool   // the client may see debug headers, and asks for them
+	id      []byte // of the request, if one is wanted
+	idOurs  bool   // the client sent none: the backend gets ours
 	idBuf   [36]byte
 
 	// choice: the backend of the present attempt.
@@ -71,7 +72,7 @@ const maxHost = 253
 func (x *exchange) begin() {
 	x.req.reset()
 	x.res.reset()
-	x.start, x.host, x.route, x.routed, x.debug, x.id = 0, nil, cache.Route{}, false, false, nil
+	x.start, x.host, x.route, x.routed, x.debug, x.id, x.idOurs = 0, nil, cache.Route{}, false, false, nil, false
 	x.index, x.backend, x.tried = 0, nil, x.tried[:0]
 	x.pool, x.up, x.attempts, x.sent, x.first, x.phase = nil, nil, 0, 0, 0, phase{}
 	x.watched, x.announced, x.heard = false, false, false

@@ -119,7 +119,7 @@ func (x *exchange) upgrades() bool {
 	return false
 }
 
-// identify gives the request an id if one is wanted and the client sent none (planb).
+// identify finds the request's id if one is wanted: the client's own, or one of ours (planb).
 func (x *exchange) identify() {
 	name := x.cfg.RequestIDHeader
 	if name == "" {
@@ -127,11 +127,12 @@ func (x *exchange) identify() {
 	}
 	for i := range x.req.fields {
 		if f := &x.req.fields[i]; bytes.EqualFold(f.name.of(x.req.b), []byte(name)) {
+			x.id = f.value.of(x.req.b)
 			return
 		}
 	}
 	text, _ := uuid.New().MarshalText()
-	x.id = append(x.idBuf[:0], text...)
+	x.id, x.idOurs = append(x.idBuf[:0], text...), true
 }
 
 // lookup resolves the host, by memory in all but rare cases. planb looks host:port up first.

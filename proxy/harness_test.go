@@ -46,7 +46,7 @@ type setup struct {
 	bind     proxy.Bind
 	pages    pages.Options
 	log      accesslog.Options
-	noRoutes bool         // a server without a cache: every lookup panics
+	noRoutes bool // a server without a cache: every lookup panics
 	wrap     func(net.Listener) net.Listener
 	opsLog   io.Writer // operational log
 }

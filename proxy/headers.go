@@ -21,7 +21,7 @@ func (x *exchange) appendRequestHead(dst []byte, announced bool) []byte {
 		dst = x.appendRequestField(dst, i)
 	}
 	dst = x.appendForwarded(dst)
-	if x.id != nil {
+	if x.idOurs {
 		dst = append(append(dst, x.cfg.RequestIDHeader...), ": "...)
 		dst = append(append(dst, x.id...), "\r\n"...)
 	}

@@ -1,0 +1,503 @@
+package proxy_test
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"sluice/internal/backendtest"
+	"sluice/internal/redistest"
+	"sluice/proxy"
+)
+
+// Ping: Hipache answers Host __ping__ itself, whatever the path and method.
+func TestCompat_PingAnswersAnyPathAndMethod(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t, routeList{})
+	for _, method := range []string{"GET", "POST", "PUT", "DELETE", "PURGE"} {
+		for _, target := range []string{"/", "/any/path?query", "http://ignored.example/"} {
+			host := "__ping__"
+			if strings.HasPrefix(target, "http") {
+				target = "http://__ping__/"
+			}
+			a := e.do(method, target, host)
+			if a.StatusCode != 200 || a.body != "ok" || a.Header.Get("Content-Type") != "text/plain" {
+				t.Errorf("%s %s: %d %q as %q, want 200 ok as text/plain",
+					method, target, a.StatusCode, a.body, a.Header.Get("Content-Type"))
+			}
+		}
+	}
+	if a := e.do("HEAD", "/", "__ping__"); a.StatusCode != 200 || a.ContentLength != 2 {
+		t.Errorf("HEAD: %d of %d bytes, want 200 of 2", a.StatusCode, a.ContentLength)
+	}
+	c := e.dial()
+	c.do("GET", "/", "__ping__")
+	if a := c.do("GET", "/", "__ping__"); a.StatusCode != 200 {
+		t.Errorf("second ping on a connection: %d", a.StatusCode)
+	}
+}
+
+// planb pings Redis, only on the path /.
+func TestCompat_PlanbPingAsksRedis(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	e := newEdge(t, nil, planb, func(s *setup) { s.cache.Driver = []string{redis.URL()} })
+	if a := e.get("__ping__"); a.StatusCode != 200 || a.body != "OK" {
+		t.Errorf("ping: %d %q, want 200 OK", a.StatusCode, a.body)
+	}
+	wantStatus(t, e.do("GET", "/other", "__ping__"), 400, "unknown_host")
+	redis.Kill()
+	if a := e.get("__ping__"); a.StatusCode != 500 {
+		t.Errorf("ping without redis: %d, want 500", a.StatusCode)
+	}
+}
+
+func planb(s *setup) {
+	s.Compat = proxy.CompatPlanb
+	s.log.Planb = true
+}
+
+// Host forms: case, port, trailing dot and IPv6 literals lead to the same frontend; the backend gets what the client sent.
+func TestCompat_HostIsNormalisedForLookupOnly(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Echo(t, "b")
+	e := newEdge(t, routeList{"www.example": {"www", b.URL()}, "[::1]": {"six", b.URL()}})
+	for _, host := range []string{
+		"www.example", "WWW.Example", "www.example:8080", "www.example.", "WWW.EXAMPLE.:1", "[::1]", "[::1]:80",
+	} {
+		if got := e.get(host).echoed(t).Value("Host"); got != host {
+			t.Errorf("Host %q reached the backend as %q", host, got)
+		}
+	}
+}
+
+// A missing Host and a host that cannot be a key are refused before any lookup.
+func TestCompat_BadHosts(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Echo(t, "b")
+	e := newEdge(t, routeList{"*": {"all", b.URL()}})
+	for _, host := range []string{"*", "a;b", "a%2eb", "a b", "user@a", "a/b", strings.Repeat("a.", 130) + "b", "[::1", "a:b:c"} {
+		a := e.get(host)
+		if a.StatusCode != 400 || a.cause() != "bad_host" && a.cause() != "bad_request" {
+			t.Errorf("Host %q: %d %q, want 400 bad_host", host, a.StatusCode, a.cause())
+		}
+	}
+	c := e.dial()
+	c.send("GET / HTTP/1.1\r\n\r\n")
+	wantStatus(t, c.answer("GET"), 400, "no_host")
+	if n := b.Requests(); n != 0 {
+		t.Errorf("%d requests reached the catch-all", n)
+	}
+}
+
+// The first list that is not empty wins, dead or not; wildcards go by the longest suffix, then comes the catch-all.
+func TestCompat_FirstListWins(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	wild, exact := backendtest.Echo(t, "wild"), backendtest.Echo(t, "exact")
+	redis.Do("RPUSH", "frontend:*.app.example", "wild", wild.URL())
+	redis.Do("RPUSH", "frontend:big.app.example", "exact", exact.URL())
+	redis.Do("RPUSH", "frontend:dead.app.example", "dead", exact.URL(), exact.URL())
+	redis.Do("SADD", "dead:dead.app.example", "0", "1")
+	redis.Do("RPUSH", "frontend:empty.app.example", "only the identifier")
+	e := newEdge(t, nil, func(s *setup) { s.cache.Driver = []string{redis.URL()} })
+	for host, want := range map[string]string{
+		"a.app.example": "wild", "a.b.app.example": "wild", "big.app.example": "exact", "a.big.app.example": "wild",
+	} {
+		if got := e.get(host).Header.Get("X-Backend"); got != want {
+			t.Errorf("%s went to %q, want %q", host, got, want)
+		}
+	}
+	wantStatus(t, e.get("app.example"), 400, "unknown_host")
+	wantStatus(t, e.get("dead.app.example"), 502, "no_backend")
+	wantStatus(t, e.get("empty.app.example"), 502, "no_backend")
+}
+
+// planb looks frontend:<host:port> up first, Hipache never.
+func TestCompat_PlanbLooksUpThePort(t *testing.T) {
+	t.Parallel()
+	plain, port := backendtest.Echo(t, "plain"), backendtest.Echo(t, "port")
+	routes := routeList{"a.example": {"plain", plain.URL()}, "a.example:8080": {"port", port.URL()}}
+	for _, tt := range []struct {
+		name string
+		edge *edge
+		want map[string]string
+	}{
+		{"hipache", newEdge(t, routes), map[string]string{"a.example:8080": "plain", "a.example": "plain"}},
+		{"planb", newEdge(t, routes, planb), map[string]string{
+			"a.example:8080": "port", "A.example:8080": "port", "a.example:81": "plain", "a.example": "plain",
+		}},
+	} {
+		for host, want := range tt.want {
+			if got := tt.edge.get(host).Header.Get("X-Backend"); got != want {
+				t.Errorf("%s: %s went to %q, want %q", tt.name, host, got, want)
+			}
+		}
+	}
+}
+
+// Scheme, path and userinfo of a backend's URL are ignored, as are fragments by Hipache; a bare host:port is http.
+func TestCompat_BackendElementForms(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Echo(t, "b")
+	e := newEdge(t, routeList{
+		"bare.example": {"x", b.Addr()},
+		"path.example": {"x", b.URL() + "/base/path?q"},
+		"user.example": {"x", "http://user:secret@" + b.Addr()},
+		"frag.example": {"x", b.URL() + "#weight=3"},
+		"ws.example":   {"x", b.URL() + "/"},
+	})
+	for _, host := range []string{"bare.example", "path.example", "user.example", "frag.example", "ws.example"} {
+		q := e.do("GET", "/asked?for=this", host).echoed(t)
+		if q.Target != "/asked?for=this" || q.Value("Host") != host || q.Value("Authorization") != "" {
+			t.Errorf("%s: backend got %s with Host %q and Authorization %q",
+				host, q.Target, q.Value("Host"), q.Value("Authorization"))
+		}
+	}
+}
+
+// forwardedNames are all fields that tell an application about its client.
+var forwardedNames = []string{
+	"X-Forwarded-For", "X-Real-IP", "X-Forwarded-Proto", "X-Forwarded-Protocol", "X-Forwarded-Port", "Forwarded",
+	"X-Forwarded-Host", "X-Forwarded-Server", "X-Forwarded-Ssl", "X-Forwarded-Scheme", "X-Forwarded-Prefix",
+	"X-Url-Scheme", "Front-End-Https",
+}
+
+func TestCompat_ForwardedFields(t *testing.T) {
+	t.Parallel()
+	var forged []string
+	for _, name := range forwardedNames {
+		forged = append(forged, name+": forged")
+	}
+	b := backendtest.Echo(t, "b")
+	stranger := newEdge(t, one("a.example", b.URL()), func(s *setup) { s.wrap = peersFrom("203.0.113.9") })
+	friend := newEdge(t, one("a.example", b.URL()), func(s *setup) { s.wrap = peersFrom("10.1.2.3") })
+	six := newEdge(t, one("a.example", b.URL()), func(s *setup) { s.wrap = peersFrom("2001:db8::7") })
+	nobody := newEdge(t, one("a.example", b.URL()), func(s *setup) { s.TrustedProxies, s.TrustedProxiesSet = nil, true })
+	own := func(addr string, e *edge) map[string]string {
+		return map[string]string{
+			"X-Forwarded-For": addr, "X-Real-IP": addr, "X-Forwarded-Proto": "http", "X-Forwarded-Protocol": "http",
+			"X-Forwarded-Port": fmt.Sprint(e.port),
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		edge   *edge
+		fields []string
+		want   map[string]string // of forwardedNames; the others must be absent
+	}{
+		{"stranger sends none", stranger, nil, own("203.0.113.9", stranger)},
+		{"stranger forges all", stranger, forged, own("203.0.113.9", stranger)},
+		{"stranger has ipv6", six, forged, own("2001:db8::7", six)},
+		{"nobody is trusted", nobody, forged, own("127.0.0.1", nobody)},
+		{"friend sends none", friend, nil, own("10.1.2.3", friend)},
+		{
+			"friend sends some", friend,
+			[]string{"X-Forwarded-For: 198.51.100.1", "X-Forwarded-Proto: https", "X-Forwarded-Host: www"},
+			map[string]string{
+				"X-Forwarded-For": "198.51.100.1, 10.1.2.3", "X-Real-IP": "10.1.2.3", "X-Forwarded-Proto": "https",
+				"X-Forwarded-Protocol": "http", "X-Forwarded-Port": fmt.Sprint(friend.port), "X-Forwarded-Host": "www",
+			},
+		},
+	} {
+		q := tt.edge.get("a.example", tt.fields...).echoed(t)
+		for _, name := range forwardedNames {
+			var want []string
+			if v, ok := tt.want[name]; ok {
+				want = []string{v}
+			}
+			if got := q.Values(name); !slices.Equal(got, want) {
+				t.Errorf("%s: %s reached the backend as %q, want %q", tt.name, name, got, want)
+			}
+		}
+	}
+}
+
+// Spellings with _ that CGI-like environments take for a forwarding or framing field never pass, from nobody.
+func TestCompat_LookalikeFieldsAreDropped(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Echo(t, "b")
+	e := newEdge(t, one("a.example", b.URL()))
+	names := []string{"X_Forwarded_For", "X-Forwarded_Proto", "x_forwarded_host", "Content_Length", "Transfer_Encoding", "Front_End_Https"}
+	var fields []string
+	for _, name := range names {
+		fields = append(fields, name+": 5")
+	}
+	q := e.get("a.example", append(fields, "X_Plain: 1")...).echoed(t)
+	for _, name := range names {
+		if got := q.Values(name); len(got) > 0 {
+			t.Errorf("%s reached the backend: %q", name, got)
+		}
+	}
+	if got := q.Value("X_Plain"); got != "1" {
+		t.Errorf("X_Plain reached the backend as %q", got)
+	}
+	if got := e.metric(`sluice_fields_dropped_total{reason="lookalike"}`); got != float64(len(names)) {
+		t.Errorf("%v dropped fields counted, want %d", got, len(names))
+	}
+}
+
+// debugFields are what Hipache adds to an answer on request.
+var debugFields = []string{
+	"X-Debug-Version-Hipache", "X-Debug-Backend-Url", "X-Debug-Backend-Id", "X-Debug-Vhost", "X-Debug-Frontend-Key",
+	"X-Debug-Time-Total", "X-Debug-Time-Backend",
+}
+
+func TestCompat_DebugHeaders(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Echo(t, "b")
+	e := newEdge(t, routeList{"*.a.example": {"my site", b.URL()}})
+	for _, field := range []string{"X-Debug: true", "X-Debug:", "x-debug: 0", "X-Debug-Router: 1"} {
+		a := e.get("www.a.example", field)
+		for name, want := range map[string]string{
+			"X-Debug-Version-Hipache": "1.2.3", "X-Debug-Backend-Url": b.URL(), "X-Debug-Backend-Id": "0",
+			"X-Debug-Vhost": "my site", "X-Debug-Frontend-Key": "www.a.example",
+		} {
+			if got := a.Header.Get(name); got != want {
+				t.Errorf("%s: %s is %q, want %q", field, name, got, want)
+			}
+		}
+		for _, name := range []string{"X-Debug-Time-Total", "X-Debug-Time-Backend"} {
+			if !regexp.MustCompile(`^\d+$`).MatchString(a.Header.Get(name)) {
+				t.Errorf("%s: %s is %q, want milliseconds", field, name, a.Header.Get(name))
+			}
+		}
+		if got := a.echoed(t).Value("X-Debug-Router"); got != "" {
+			t.Errorf("X-Debug-Router reached the backend: %q", got)
+		}
+	}
+	a := e.get("www.a.example", "X-Debug-Router:")
+	if got := a.Header.Get("X-Debug-Backend-Url"); got != "" {
+		t.Errorf("an empty X-Debug-Router brought %q", got)
+	}
+	a = e.get("unknown.example", "X-Debug: 1")
+	if got := a.Header.Get("X-Debug-Error"); got != "Application not found" || a.Header.Get("X-Debug-Version-Hipache") != "1.2.3" {
+		t.Errorf("error answer: X-Debug-Error %q, version %q", got, a.Header.Get("X-Debug-Version-Hipache"))
+	}
+}
+
+// Debug headers name backends: strangers don't get them, and private ranges count only when the operator chose them.
+func TestCompat_DebugHeadersOnlyForTheTrusted(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Echo(t, "b")
+	for _, tt := range []struct {
+		name, peer string
+		set        bool
+		allow      proxy.DebugHeaders
+		want       bool
+	}{
+		{"stranger", "203.0.113.9", true, proxy.DebugTrusted, false},
+		{"private by default", "10.0.0.1", false, proxy.DebugTrusted, false},
+		{"private by choice", "10.0.0.1", true, proxy.DebugTrusted, true},
+		{"loopback", "127.0.0.1", false, proxy.DebugTrusted, true},
+		{"all", "203.0.113.9", false, proxy.DebugAll, true},
+		{"none", "127.0.0.1", true, proxy.DebugNone, false},
+	} {
+		e := newEdge(t, one("a.example", b.URL()), func(s *setup) {
+			s.wrap, s.TrustedProxiesSet, s.DebugHeaders = peersFrom(tt.peer), tt.set, tt.allow
+		})
+		for _, host := range []string{"a.example", "unknown.example"} {
+			a := e.get(host, "X-Debug: 1")
+			var got []string
+			for _, name := range append([]string{"X-Debug-Error"}, debugFields...) {
+				if a.Header.Get(name) != "" {
+					got = append(got, name)
+				}
+			}
+			if (len(got) > 0) != tt.want {
+				t.Errorf("%s, %s: got %q, want some: %v", tt.name, host, got, tt.want)
+			}
+		}
+	}
+}
+
+// Error pages come from staticDir, first for the code, then for all, and are never cached.
+func TestCompat_ErrorPages(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"error_502.html": "page for 502", "error_default.html": "page for all"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	routes := one("a.example", backendtest.Refused(t))
+	own := newEdge(t, routes, func(s *setup) { s.pages.StaticDir = dir })
+	embedded := newEdge(t, routes)
+	for _, tt := range []struct {
+		edge       *edge
+		host, want string
+		status     int
+	}{
+		{own, "a.example", "page for 502", 502},
+		{own, "b.example", "page for all", 400},
+		{embedded, "a.example", "<html", 502},
+		{embedded, "b.example", "<html", 400},
+	} {
+		a := tt.edge.get(tt.host)
+		if a.StatusCode != tt.status || !strings.Contains(a.body, tt.want) || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") {
+			t.Errorf("%s: %d %.60q as %q, want %d with %q", tt.host, a.StatusCode, a.body, a.Header.Get("Content-Type"), tt.status, tt.want)
+		}
+		for name, want := range map[string]string{"Cache-Control": "no-cache", "Pragma": "no-cache", "Expires": "-1"} {
+			if got := a.Header.Get(name); got != want {
+				t.Errorf("%s: %s is %q, want %q", tt.host, name, got, want)
+			}
+		}
+	}
+}
+
+// A request that ends in an error page keeps its connection where the request's end is known.
+func TestCompat_ErrorsKeepTheConnection(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Echo(t, "b")
+	e := newEdge(t, routeList{"a.example": {"a", b.URL()}, "dead.example": {"d", backendtest.Refused(t)}})
+	c := e.dial()
+	wantStatus(t, c.do("GET", "/", "unknown.example"), 400, "unknown_host")
+	c.send(request("POST", "/", "dead.example", "Content-Length: 5") + "hello")
+	wantStatus(t, c.answer("POST"), 502, "connect_failed")
+	c.wantAlive("a.example")
+}
+
+// A WebSocket handshake is a request like any other: fields, errors, debug headers and log line.
+func TestCompat_WebSocketIsARequest(t *testing.T) {
+	t.Parallel()
+	var head string
+	got := make(chan string, 1)
+	b := backendtest.Raw(t, func(c *backendtest.Conn) {
+		q, err := c.ReadHead()
+		if err != nil {
+			return
+		}
+		got <- q.Head
+		_, _ = c.WriteString("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello")
+		_, _ = io.Copy(io.Discard, c)
+	})
+	e := newEdge(t, routeList{"a.example": {"site", b.URL()}, "dead.example": {"d", backendtest.Refused(t)}})
+	upgrade := []string{"Connection: keep-alive, Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x", "X-Debug: 1"}
+	c := e.dial()
+	c.send(request("GET", "/chat", "a.example", upgrade...))
+	a, err := readAnswerHead(c.r, "GET")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.StatusCode != 101 || !strings.EqualFold(a.Header.Get("Upgrade"), "websocket") {
+		t.Fatalf("got %d with Upgrade %q", a.StatusCode, a.Header.Get("Upgrade"))
+	}
+	head = <-got
+	for _, want := range []string{
+		"X-Forwarded-For: 127.0.0.1\r\n", "X-Forwarded-Proto: http\r\n", "Upgrade: websocket\r\n", "Connection: Upgrade\r\n",
+	} {
+		if !strings.Contains(head, want) {
+			t.Errorf("backend's request lacks %q:\n%s", want, head)
+		}
+	}
+	hello := make([]byte, 5)
+	if _, err := io.ReadFull(c.r, hello); err != nil || string(hello) != "hello" {
+		t.Errorf("first bytes of the tunnel: %q, %v", hello, err)
+	}
+	_ = c.Close()
+	if line := e.awaitLog(1)[0]; !strings.Contains(line, `"GET /chat HTTP/1.1" 101 5 "" "" "site"`) {
+		t.Errorf("log line %q", line)
+	}
+	wantStatus(t, e.get("unknown.example", upgrade...), 400, "unknown_host")
+	wantStatus(t, e.get("dead.example", upgrade...), 502, "connect_failed")
+}
+
+// The access log is Hipache's byte for byte; what never got a backend has the identifier "-".
+func TestCompat_AccessLogLine(t *testing.T) {
+	t.Parallel()
+	b := backendtest.HTTP(t, backendtest.Text(200, "hello"))
+	e := newEdge(t, routeList{"a.example": {"my site", b.URL()}})
+	e.do("GET", "/p?q=1", "a.example", "Referer: http://r.example/", `User-Agent: curl/7 "x"`)
+	e.awaitLog(1)
+	e.get("unknown.example")
+	e.awaitLog(2)
+	six := newEdge(t, routeList{"a.example": {"my site", b.URL()}}, func(s *setup) { s.wrap = peersFrom("2001:db8::7") })
+	six.get("a.example")
+	lines := append(e.awaitLog(2), six.awaitLog(1)...)
+	for i, want := range []string{
+		`^::ffff:127\.0\.0\.1 - - \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000\] "GET /p\?q=1 HTTP/1\.1" 200 5 ` +
+			`"http://r\.example/" "curl/7 .*x.*" "my site" \d+(\.\d{1,3})? \d+(\.\d{1,3})?$`,
+		`^::ffff:127\.0\.0\.1 - - \[[^]]+\] "GET / HTTP/1\.1" 400 \d+ "" "" "-" \d+(\.\d{1,3})? 0$`,
+		`^2001:db8::7 - - \[[^]]+\] "GET / HTTP/1\.1" 200 5 "" "" "my site" \d+(\.\d{1,3})? \d+(\.\d{1,3})?$`,
+	} {
+		if !regexp.MustCompile(want).MatchString(lines[i]) {
+			t.Errorf("line %d is\n%s\nwant\n%s", i, lines[i], want)
+		}
+	}
+	if strings.Contains(lines[0], ` "x"`) {
+		t.Errorf("a client's quotes are not escaped: %s", lines[0])
+	}
+}
+
+// planb's own: statuses, messages, request ids, log fields.
+func TestCompat_PlanbAnswers(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	b := backendtest.Echo(t, "b")
+	redis.Do("RPUSH", "frontend:a.example", "a", b.URL())
+	redis.Do("RPUSH", "frontend:dead.example", "dead", b.URL(), b.URL())
+	redis.Do("SADD", "dead:dead.example", "0", "1")
+	e := newEdge(t, nil, planb, func(s *setup) {
+		s.cache.Driver = []string{redis.URL()}
+		s.RequestIDHeader = "X-Request-Id"
+	})
+	wantStatus(t, e.get("dead.example"), 503, "no_backend")
+	a := e.get("unknown.example", "X-Debug: 1")
+	wantStatus(t, a, 400, "unknown_host")
+	if got := a.Header.Get("X-Debug-Error"); got != "no such route" {
+		t.Errorf("message %q, want no such route", got)
+	}
+	e.awaitLog(2)
+	id := e.get("a.example", "X-Forwarded-For: 198.51.100.7").echoed(t).Value("X-Request-Id")
+	if !regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`).MatchString(id) {
+		t.Errorf("request id %q, want a UUID", id)
+	}
+	if line := e.awaitLog(3)[2]; !strings.Contains(line, `"a" "`+id+`" "198.51.100.7" `) {
+		t.Errorf("log line %q lacks id and X-Forwarded-For behind the identifier", line)
+	}
+	if got := e.get("a.example", "x-request-id: mine").echoed(t).Values("X-Request-Id"); !slices.Equal(got, []string{"mine"}) {
+		t.Errorf("a client's own request id became %q", got)
+	}
+	if line := e.awaitLog(4)[3]; !strings.Contains(line, `"a" "mine" `) {
+		t.Errorf("log line %q lacks the client's own request id", line)
+	}
+}
+
+// A port in use: the forwarded port is the listener's, never the Host's.
+func TestCompat_ForwardedPortIsTheListeners(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Echo(t, "b")
+	e := newEdge(t, one("a.example", b.URL()), func(s *setup) { s.wrap = peersFrom("203.0.113.9") })
+	if got := e.get("a.example:9999").echoed(t).Value("X-Forwarded-Port"); got != fmt.Sprint(e.port) {
+		t.Errorf("X-Forwarded-Port %q, want %d", got, e.port)
+	}
+}
+
+// Several requests on one connection each get the configuration and route of their own time.
+func TestCompat_ReloadTakesEffectOnOpenConnections(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Echo(t, "b")
+	e := newEdge(t, one("a.example", b.URL()))
+	c := e.dial()
+	if got := c.do("GET", "/", "a.example").echoed(t).Value("Via"); got != "" {
+		t.Errorf("Via %q before the reload", got)
+	}
+	cfg := e.config
+	cfg.Via = "edge1"
+	if err := e.server.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	a := c.do("GET", "/", "a.example")
+	if got := a.echoed(t).Value("Via"); got != "1.1 edge1" || a.Header.Get("Via") != "1.1 edge1" {
+		t.Errorf("Via %q to the backend, %q to the client", got, a.Header.Get("Via"))
+	}
+	cfg.Balance = "nonsense"
+	if err := e.server.Reload(cfg); err == nil {
+		t.Error("a bad configuration was accepted")
+	}
+}
