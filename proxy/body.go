@@ -26,7 +26,6 @@ type body struct {
 	state   chunkState
 	err     error // sticky
 	trailer head  // trailer fields, complete after io.EOF
-	strict  bool  // a client's body: forbid what only mistaken or malicious clients send
 }
 
 type chunkState uint8

@@ -124,6 +124,7 @@ type Error struct {
 // failed returns an Error of a kind that needs no cause.
 func failed(k Kind) Error { return Error{Kind: k} }
 
+// Error names the kind and the cause.
 func (e Error) Error() string {
 	if e.Cause == nil {
 		return e.Kind.String()
