@@ -267,19 +267,33 @@ func TestHead_Lookups(t *testing.T) {
 	}
 }
 
-// pieces is a source that gets what is to be read in pieces of a given size, and then an error.
-func pieces(raw string, size int, end error) *source {
+// parts is a source that reads the given parts, one after another, and then an error.
+func parts(end error, list ...string) *source {
 	s := &source{}
 	s.buf.acquire(smallBuffer)
 	s.read = func(p []byte) (int, error) {
-		if len(raw) == 0 {
+		if len(list) == 0 {
 			return 0, end
 		}
-		n := copy(p, raw[:min(size, len(raw))])
-		raw = raw[n:]
+		n := copy(p, list[0])
+		if list[0] = list[0][n:]; list[0] == "" {
+			list = list[1:]
+		}
 		return n, nil
 	}
 	return s
+}
+
+// pieces is a source that reads what is to be read in pieces of a given size, and then an error.
+func pieces(raw string, size int, end error) *source {
+	var list []string
+	for ; len(raw) > size; raw = raw[size:] {
+		list = append(list, raw[:size])
+	}
+	if raw != "" {
+		list = append(list, raw)
+	}
+	return parts(end, list...)
 }
 
 // A head that outgrows its buffer moves; what was found before must move with it.
