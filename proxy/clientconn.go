@@ -76,6 +76,16 @@ func acquireClientConn(s *Server, a *acceptedConn) *clientConn {
 	return c
 }
 
+// configure takes up a configuration that came since the last request. The peer's trust follows from it, so that one who
+// is withdrawn from TrustedProxies does not go on forging through a connection that is open already.
+func (c *clientConn) configure() {
+	cfg := c.srv.config()
+	if cfg == c.x.cfg {
+		return // Fast path: nothing was reloaded.
+	}
+	c.x.cfg, c.peer.trusted = cfg, trusts(cfg.TrustedProxies, c.peer.addr)
+}
+
 // release gives c back to the pool. Its buffers are gone already.
 func (c *clientConn) release() {
 	c.buf.release()
@@ -108,7 +118,7 @@ func (c *clientConn) serve() {
 func (c *clientConn) awaitRequest() bool {
 	x := &c.x
 	x.begin()
-	x.cfg = c.srv.config()
+	c.configure()
 	if c.buf.b == nil {
 		c.buf.acquire(smallBuffer)
 	}
@@ -117,7 +127,7 @@ func (c *clientConn) awaitRequest() bool {
 		return false
 	}
 	c.served++
-	x.cfg = c.srv.config() // A reload may have come while the connection was idle.
+	c.configure() // A reload may have come while the connection was idle.
 	c.state.Store(int32(connActive))
 	x.start = now()
 	n, bad, err := c.readHead()

@@ -10,7 +10,8 @@ import (
 // maxForwardedFor is how many entries X-Forwarded-For may hold before the request is taken for a loop.
 const maxForwardedFor = 20
 
-// peerInfo is what the forwarding fields say of a client connection; it is made once per connection.
+// peerInfo is what the forwarding fields say of a client connection. It is made once per connection; a reload may change
+// whether it is trusted.
 type peerInfo struct {
 	addr    netip.Addr
 	text    []byte // the address: IPv4 plain, IPv6 without brackets or zone
