@@ -45,17 +45,19 @@ type Cache struct {
 	ready   atomic.Bool
 	checked atomic.Int64 // unix seconds of the checker's last sign of life
 
-	mu        sync.Mutex // guards what follows, and all changes of the table; never held over I/O
-	spaces    [spaceKinds]space
-	flights   map[string]*flight
-	pushed    *recent[struct{}]
-	heard     *recent[announcement]
-	flush     flush
-	outage    outage
-	cancel    context.CancelFunc
-	runs      sync.WaitGroup
-	lifetime  context.Context
-	closeOnce sync.Once
+	mu      sync.Mutex // guards what follows, and all changes of the table; never held over I/O
+	spaces  [spaceKinds]space
+	flights map[string]*flight
+	pushed  *recent[struct{}]
+	heard   *recent[announcement]
+	// resolutions shares what names without a list resolved to.
+	resolutions resolutions
+	flush       flush
+	outage      outage
+	cancel      context.CancelFunc
+	runs        sync.WaitGroup
+	lifetime    context.Context
+	closeOnce   sync.Once
 }
 
 // flush remembers the last push that said "everything may have changed".

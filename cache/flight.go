@@ -167,21 +167,28 @@ func (c *Cache) postpone(name string) {
 func (c *Cache) settle(f *flight, r *reading, list *Frontend) (*entry, *value) {
 	now := c.now()
 	e := c.table.findString(f.name)
-	known := e != nil
-	if !known {
-		e = c.table.newEntry(f.name)
+	if e == nil {
+		v := c.newValue(f, r, list, nil, now)
+		if f.dirty {
+			v.epoch = 0
+		}
+		e = c.table.newEntry(f.name, v)
+		if !f.dirty {
+			c.admit(e, now)
+		}
+		return e, e.value.Load()
 	}
-	if old := e.value.Load(); f.dirty && known && old.epoch == c.epoch.Load() && now < old.expires {
+	old := e.value.Load()
+	if f.dirty && old.epoch == c.epoch.Load() && now < old.expires {
 		return e, old // A later read has overtaken this one, and saw what this one missed.
 	}
-	v := c.newValue(f, r, list, e.value.Load(), now)
-	if f.dirty {
+	v := c.newValue(f, r, list, old, now)
+	switch {
+	case f.dirty:
 		v.epoch = 0
 		c.keepBindings(e, v)
-		return e, v
-	}
-	if v.epoch != 0 || !known || e.value.Load().epoch != c.epoch.Load() {
-		c.publish(e, v, known, now)
+	case v.epoch != 0 || old.epoch != c.epoch.Load():
+		c.publish(e, v)
 	}
 	return e, v
 }
@@ -189,10 +196,7 @@ func (c *Cache) settle(f *flight, r *reading, list *Frontend) (*entry, *value) {
 // keepBindings takes over from a reading that is not kept what its dead ids meant: they count from
 // when they were first seen. mu is held.
 func (c *Cache) keepBindings(e *entry, v *value) {
-	old := e.value.Load()
-	if old == nil {
-		e.value.Store(v)
-	} else if old.epoch == 0 {
+	if old := e.value.Load(); old.epoch == 0 {
 		w := *old
 		w.dead = v.dead
 		e.value.Store(&w)
@@ -257,30 +261,46 @@ func (c *Cache) readDead(name string, r *reading, before *deadSet, now int64) *d
 	})
 }
 
-// publish makes v the value of e and puts e into the space that v belongs to, evicting from that
-// space if it is full. mu is held.
-func (c *Cache) publish(e *entry, v *value, known bool, now int64) {
-	if known && v.frontend == nil {
+// admit puts a new entry into the table and into the space that its value belongs to. mu is held.
+func (c *Cache) admit(e *entry, now int64) {
+	v := e.value.Load()
+	e.used.Store(uint32(now >> 30))
+	c.table.insert(e)
+	c.spaces[v.kind()].add(e, v.kind())
+	c.makeRoom(e)
+	if e.name[0] == '*' && v.frontend != nil {
+		c.gen.Add(1)
+	}
+}
+
+// publish makes v the value of e, which is in the table. mu is held.
+func (c *Cache) publish(e *entry, v *value) {
+	old := e.value.Load()
+	if v.frontend == nil {
 		// What answered for this name goes on doing so until the resolution is repeated; the
 		// generation 0 asks for that.
-		v.target = e.value.Load().target
+		v.target = old.target
 	}
-	present := known && e.value.Load().frontend != nil
-	if e.name[0] == '*' && present != (v.frontend != nil) {
-		defer c.gen.Add(1)
+	c.replace(e, v)
+	if e.name[0] == '*' && (old.frontend == nil) != (v.frontend == nil) {
+		// After the value, so that whoever sees the new generation sees the value too.
+		c.gen.Add(1)
 	}
+}
+
+// replace stores v in e and moves e to the space that v belongs to. mu is held.
+func (c *Cache) replace(e *entry, v *value) {
 	e.value.Store(v)
-	kind := v.kind()
-	switch {
-	case !known:
-		e.used.Store(uint32(now >> 30))
-		c.table.insert(e)
-		c.spaces[kind].add(e, kind)
-	case kind != e.kind:
+	if kind := v.kind(); kind != e.kind {
 		c.spaces[e.kind].drop(e)
 		c.spaces[kind].add(e, kind)
+		c.makeRoom(e)
 	}
-	if old := c.spaces[kind].victim(e); old != nil {
+}
+
+// makeRoom evicts from the space of e, which was added to it, if that is full. mu is held.
+func (c *Cache) makeRoom(e *entry) {
+	if old := c.spaces[e.kind].victim(e); old != nil {
 		c.evict(old)
 	}
 }

@@ -1,6 +1,9 @@
 package cache
 
-import "time"
+import (
+	"math/rand/v2"
+	"time"
+)
 
 // resolve finds the frontend of a name, reading from the store what is not fresh in memory and
 // waiting for it until the deadline. Nothing is asked twice for two callers.
@@ -81,20 +84,51 @@ func (c *Cache) bind(e *entry, from *value, target *entry, gen uint64, dead *dea
 	if e.value.Load() != from || c.table.findString(e.name) != e {
 		return
 	}
+	now := c.now()
 	v := *from
 	v.target, v.gen = target, gen
 	v.expires = never
 	if target == nil {
-		v.expires = c.now() + c.jittered(c.o.NegativeTTL)
+		v.expires = now + c.jittered(c.o.NegativeTTL)
 	} else {
 		v.dead = dead
 	}
-	e.value.Store(&v)
-	if kind := v.kind(); kind != e.kind {
-		c.spaces[e.kind].drop(e)
-		c.spaces[kind].add(e, kind)
-		if old := c.spaces[kind].victim(e); old != nil {
-			c.evict(old)
-		}
-	}
+	c.replace(e, c.resolutions.shared(&v, now))
 }
+
+// sharedValues is how many equal resolutions differ in when they age, so that the names that share
+// them do not age together.
+const sharedValues = 16
+
+// resolutions lets the names that resolved to the same wildcard, or to nothing, share their values:
+// without it each of a quarter of a million derived names would hold one of its own. It serves one
+// epoch and generation at a time. Cache.mu guards it.
+type resolutions struct {
+	epoch, gen uint64
+	values     map[*entry]*[sharedValues]*value
+}
+
+// shared returns a value in use that is as good as v and about as young, or else v itself.
+func (s *resolutions) shared(v *value, now int64) *value {
+	if v.epoch == 0 || v.gen == 0 || v.dead != nil {
+		return v
+	}
+	if s.epoch != v.epoch || s.gen != v.gen {
+		s.epoch, s.gen = v.epoch, v.gen
+		s.values = map[*entry]*[sharedValues]*value{}
+	}
+	slots := s.values[v.target]
+	if slots == nil {
+		slots = new([sharedValues]*value)
+		s.values[v.target] = slots
+	}
+	slot := &slots[rand.IntN(sharedValues)]
+	if old := *slot; old != nil && aboutAsLong(old.soft, v.soft, now) && aboutAsLong(old.expires, v.expires, now) {
+		return old
+	}
+	*slot = v
+	return v
+}
+
+// aboutAsLong tells whether a time comes at most a fifth sooner than another, seen from now.
+func aboutAsLong(t, other, now int64) bool { return t <= other && t-now >= (other-now)/5*4 }

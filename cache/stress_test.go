@@ -142,7 +142,7 @@ func TestStress_TableUnderGrowthAndRemoval(t *testing.T) {
 	kept := make([]string, 200)
 	for i := range kept {
 		kept[i] = fmt.Sprintf("kept%d", i)
-		table.insert(table.newEntry(kept[i]))
+		table.insert(table.newEntry(kept[i], &value{}))
 	}
 	done := make(chan struct{})
 	var readers sync.WaitGroup
@@ -164,7 +164,7 @@ func TestStress_TableUnderGrowthAndRemoval(t *testing.T) {
 	}
 	var live []*entry
 	for i := range 60_000 {
-		e := table.newEntry(fmt.Sprintf("e%d", i))
+		e := table.newEntry(fmt.Sprintf("e%d", i), &value{})
 		table.insert(e)
 		live = append(live, e)
 		if i%3 == 0 {

@@ -3,11 +3,14 @@ package cache
 import (
 	"hash/maphash"
 	"sync/atomic"
+	"unsafe"
 )
 
 const (
 	tableShards     = 64
 	minShardBuckets = 16
+	// inlineName is the longest name that is stored beside its entry; longer ones are rare.
+	inlineName = 48
 )
 
 // table finds entries by name. Readers take no lock and write nothing shared; writers hold
@@ -65,15 +68,49 @@ func (t *table) findString(name string) *entry {
 	return nil
 }
 
-// newEntry returns an entry for name that is not in the table.
-func (t *table) newEntry(name string) *entry {
-	return &entry{name: name, hash: maphash.String(t.seed, name)}
+// newEntry returns an entry that is not in the table. What a hit touches lies in one piece, for at a
+// million hosts each piece more is a miss of the processor's caches: the name beside the entry, and
+// the first value too if it is that of a list, since the others are soon replaced by shared ones.
+func (t *table) newEntry(name string, v *value) *entry {
+	hash := maphash.String(t.seed, name)
+	var e *entry
+	switch {
+	case len(name) > inlineName:
+		e = &entry{name: name}
+	case v.frontend != nil:
+		room := new(struct {
+			entry
+			first value
+			text  [inlineName]byte
+		})
+		room.first = *v
+		e, v = &room.entry, &room.first
+		e.name = inlined(&room.text, name)
+	default:
+		room := new(struct {
+			entry
+			text [inlineName]byte
+		})
+		e = &room.entry
+		e.name = inlined(&room.text, name)
+	}
+	e.hash = hash
+	e.value.Store(v)
+	return e
+}
+
+// inlined copies name to text and returns it as a string there.
+func inlined(text *[inlineName]byte, name string) string {
+	copy(text[:], name)
+	// Unsafe: text is never written again, and the string keeps the whole allocation alive.
+	return unsafe.String(&text[0], len(name))
 }
 
 // insert adds e, whose name must not be in the table. Cache.mu is held.
 func (t *table) insert(e *entry) {
 	s := t.shard(e.hash)
-	if s.count >= len(*s.buckets.Load()) {
+	// Half full at most: an entry of another name in the chain costs a miss of the processor's cache.
+	if 2*s.count >= len(*s.buckets.Load()) {
 		s.grow()
 	}
 	head := s.bucket(e.hash)
