@@ -397,3 +397,6 @@ type foreignConn struct {
 }
 
 func (c *foreignConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: c.ip, Port: 40000} }
+
+// discard reads to the end and returns how many bytes came.
+func discard(r io.Reader) (int64, error) { return io.Copy(io.Discard, r) }
