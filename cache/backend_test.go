@@ -122,3 +122,17 @@ func TestValidateDriver_NeverShowsAPassword(t *testing.T) {
 		}
 	}
 }
+
+func TestLoggable_HidesUserInformation(t *testing.T) {
+	t.Parallel()
+	for element, want := range map[string]string{
+		"http://10.0.0.1":           "http://10.0.0.1",
+		"http://me:hush@10.0.0.1/x": "http://***@10.0.0.1/x",
+		"me:hu@sh@10.0.0.1":         "***@10.0.0.1",
+		strings.Repeat("a", 1000):   strings.Repeat("a", maxLoggedElement),
+	} {
+		if got := loggable(element); got != want {
+			t.Errorf("%q: got %q, want %q", element, got, want)
+		}
+	}
+}

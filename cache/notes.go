@@ -2,6 +2,7 @@ package cache
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -72,7 +73,25 @@ func (c *Cache) parseReading(name string, r *reading) *Frontend {
 // that was done lately.
 func (c *Cache) note(name, element, cause, text string) {
 	c.m.invalid(cause)
+	element = loggable(element)
 	if c.notes.first(name+" "+element+" "+cause, c.now()) {
 		c.log.Warn("route entry is invalid", "frontend", name, "element", element, "cause", text)
 	}
+}
+
+// maxLoggedElement bounds what one element may take in the log and in memory.
+const maxLoggedElement = 200
+
+// loggable shortens an element and hides its user information, which may be a password.
+func loggable(element string) string {
+	if i := strings.LastIndexByte(element, '@'); i >= 0 {
+		scheme, _, found := strings.Cut(element[:i], "://")
+		if found {
+			scheme += "://"
+		} else {
+			scheme = ""
+		}
+		element = scheme + "***" + element[i:]
+	}
+	return element[:min(len(element), maxLoggedElement)]
 }
