@@ -1,0 +1,490 @@
+package proxy_test
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sluice/internal/backendtest"
+)
+
+// An event reaches the client before the backend has sent the next: nothing is held back for more.
+func TestStreaming_EventsArriveAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, head, event string }{
+		{"chunked", "Transfer-Encoding: chunked", "e\r\ndata: event 0\n\r\n"},
+		{"until close", "Connection: close", "data: event 0\n"},
+		{"length", "Content-Length: 28", "data: event 0\n"},
+	} {
+		seen := make(chan struct{})
+		b := backendtest.Raw(t, func(c *backendtest.Conn) {
+			if _, err := c.ReadHead(); err != nil {
+				return
+			}
+			_, _ = c.WriteString("HTTP/1.1 200 OK\r\n" + tt.head + "\r\n\r\n")
+			for range 3 { // The head, and each of two events, is waited for.
+				select {
+				case <-seen:
+				case <-time.After(patience):
+					return
+				}
+				_, _ = c.WriteString(tt.event)
+			}
+		})
+		e := newEdge(t, one("a.example", b.URL()))
+		c := e.dial()
+		c.send(request("GET", "/events", "a.example"))
+		a, err := readAnswerHead(c.r, "GET")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 2 {
+			seen <- struct{}{}
+			event := make([]byte, len("data: event 0\n"))
+			if _, err := io.ReadFull(a.Body, event); err != nil || string(event) != "data: event 0\n" {
+				t.Fatalf("%s: event %d is %q, %v", tt.name, i, event, err)
+			}
+		}
+		c.reset()
+		close(seen)
+	}
+}
+
+// bulk is the size of the bodies that must not be held in memory.
+const bulk = 32 << 20
+
+// Large bodies pass without being gathered: what the process allocates meanwhile is a small part of them. Not parallel, so
+// that nobody else allocates.
+func TestStreaming_BoundedMemory(t *testing.T) {
+	piece := make([]byte, 64<<10)
+	b := backendtest.Raw(t, func(c *backendtest.Conn) {
+		buf := make([]byte, 64<<10)
+		for {
+			q, err := c.ReadHead()
+			if err != nil {
+				return
+			}
+			body, err := c.Body(q)
+			if err != nil {
+				return
+			}
+			n, _ := io.CopyBuffer(struct{ io.Writer }{io.Discard}, body, buf)
+			size, _ := strconv.Atoi(strings.TrimPrefix(q.Target, "/"))
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nX-Got: %d\r\nContent-Length: %d\r\n\r\n", n, size)
+			for ; size > 0; size -= len(piece) {
+				if _, err := c.Write(piece); err != nil {
+					return
+				}
+			}
+		}
+	})
+	e := newEdge(t, one("a.example", b.URL()))
+	for _, tt := range []struct {
+		name, framing string
+		up, down      int
+	}{
+		{"up", "Content-Length: " + strconv.Itoa(bulk), bulk, 0},
+		{"up, chunked", "Transfer-Encoding: chunked", bulk, 0},
+		{"down", "X-Y: 1", 0, bulk},
+	} {
+		c := e.dial()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		c.send(request("POST", "/"+strconv.Itoa(tt.down), "a.example", tt.framing))
+		chunked := strings.Contains(tt.framing, "chunked")
+		for left := tt.up; left > 0; left -= len(piece) {
+			if chunked {
+				c.send("10000\r\n")
+			}
+			if _, err := c.Write(piece); err != nil {
+				t.Fatal(err)
+			}
+			if chunked {
+				c.send("\r\n")
+			}
+		}
+		if chunked {
+			c.send("0\r\n\r\n")
+		}
+		a, err := readAnswerHead(c.r, "POST")
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, a.Body, piece)
+		runtime.ReadMemStats(&after)
+		if err != nil || n != int64(tt.down) || a.Header.Get("X-Got") != strconv.Itoa(tt.up) {
+			t.Errorf("%s: %d bytes down, %s up, %v", tt.name, n, a.Header.Get("X-Got"), err)
+		}
+		if used := after.TotalAlloc - before.TotalAlloc; used > bulk/8 {
+			t.Errorf("%s: %d bytes allocated for a body of %d", tt.name, used, bulk)
+		}
+	}
+}
+
+// Slow is not dead: a backend or client that moves at all is never cut, however long it takes.
+func TestStreaming_SlowButLiveIsNeverCut(t *testing.T) {
+	t.Parallel()
+	const pieces, pause = 8, 100 * time.Millisecond
+	limits := func(s *setup) {
+		s.ResponseTimeout, s.HeaderTimeout = 500*time.Millisecond, 500*time.Millisecond
+		s.BackendBodyIdleTimeout, s.BodyIdleTimeout = 500*time.Millisecond, 500*time.Millisecond
+	}
+	t.Run("backend trickles", func(t *testing.T) {
+		t.Parallel()
+		for _, head := range []string{"Content-Length: 8", "Connection: close"} {
+			b := backendtest.Scripted(t, backendtest.Head(), backendtest.Send("HTTP/1.1 200 OK\r\n"+head+"\r\n\r\n"),
+				trickle(pieces, pause, "x"))
+			e := newEdge(t, one("a.example", b.URL()), limits)
+			if a := e.get("a.example"); a.body != strings.Repeat("x", pieces) {
+				t.Errorf("%s: body %q", head, a.body)
+			}
+		}
+	})
+	t.Run("client trickles", func(t *testing.T) {
+		t.Parallel()
+		for _, tt := range []struct{ field, piece, end string }{
+			{"Content-Length: 8", "x", ""},
+			{"Content-Length: 80000", strings.Repeat("x", 10000), ""},
+			{"Transfer-Encoding: chunked", "1\r\nx\r\n", "0\r\n\r\n"},
+		} {
+			b := backendtest.Echo(t, "b")
+			e := newEdge(t, one("a.example", b.URL()), limits)
+			c := e.dial()
+			c.send(request("POST", "/", "a.example", tt.field))
+			for range pieces {
+				time.Sleep(pause)
+				c.send(tt.piece)
+			}
+			c.send(tt.end)
+			if a := c.answer("POST"); a.StatusCode != 200 {
+				t.Errorf("%s: %d %q", tt.field, a.StatusCode, a.cause())
+			}
+			c.wantAlive("a.example")
+		}
+	})
+}
+
+// trickle sends a piece, again and again with pauses.
+func trickle(n int, pause time.Duration, piece string) backendtest.Step {
+	return func(_ *backendtest.Script, c *backendtest.Conn) error {
+		for range n {
+			c.Sleep(pause)
+			if _, err := c.WriteString(piece); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// A backend that stops in its answer is cut, and the client can't take what it got for the whole.
+func TestStreaming_StalledAnswerIsCut(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, answer string
+		end          backendtest.Step
+	}{
+		{"length, stalls", "Content-Length: 10\r\n\r\nhalf", backendtest.WaitEnd(patience)},
+		{"chunked, stalls", "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", backendtest.WaitEnd(patience)},
+		{"until close, stalls", "Connection: close\r\n\r\nhalf", backendtest.WaitEnd(patience)},
+		{"length, FIN", "Content-Length: 10\r\n\r\nhalf", backendtest.Close()},
+		{"chunked, FIN in a chunk", "Transfer-Encoding: chunked\r\n\r\n9\r\nhalf", backendtest.Close()},
+		{"chunked, FIN after a chunk", "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", backendtest.Close()},
+		{"chunked, FIN before the end", "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n", backendtest.Close()},
+		{"chunked, nonsense", "Transfer-Encoding: chunked\r\n\r\n4\r\nhalfnonsense", backendtest.WaitEnd(patience)},
+		{"until close, RST", "Connection: close\r\n\r\nhalf", backendtest.Reset()},
+	} {
+		b := backendtest.Scripted(t, backendtest.Head(), backendtest.Send("HTTP/1.1 200 OK\r\n"+tt.answer), tt.end)
+		e := newEdge(t, one("a.example", b.URL()), func(s *setup) { s.BackendBodyIdleTimeout = 200 * time.Millisecond })
+		for _, proto := range []string{"HTTP/1.1", "HTTP/1.0"} {
+			c := e.dial()
+			c.send("GET / " + proto + "\r\nHost: a.example\r\n\r\n")
+			a, err := readAnswer(c.r, "GET")
+			if err == nil && a.cause() == "" { // What can still be said in place of a first byte is said.
+				t.Errorf("%s, %s: %d %q looks complete", tt.name, proto, a.StatusCode, a.body)
+			}
+			if isTimeout(err) {
+				t.Errorf("%s, %s: the connection was left open", tt.name, proto)
+			}
+		}
+	}
+}
+
+// A client that stops in its upload is told so, and the backend does not take the part for the whole.
+func TestStreaming_StalledUploadIs408(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ field, body string }{
+		{"Content-Length: 10", "half"},
+		{"Content-Length: 100000", strings.Repeat("x", 50000)},
+		{"Transfer-Encoding: chunked", "4\r\nhalf\r\n"},
+	} {
+		var whole atomic.Bool
+		b := backendtest.Raw(t, func(c *backendtest.Conn) {
+			if _, err := c.ReadRequest(); err == nil {
+				whole.Store(true)
+			}
+		})
+		e := newEdge(t, one("a.example", b.URL()), func(s *setup) { s.BodyIdleTimeout = 200 * time.Millisecond })
+		c := e.dial()
+		c.send(request("POST", "/", "a.example", tt.field) + tt.body)
+		wantStatus(t, c.answer("POST"), 408, "request_timeout")
+		c.wantEnd()
+		eventually(t, "the end of the backend's connection", func() bool { return b.OpenConns() == 0 })
+		if whole.Load() {
+			t.Errorf("%s: the backend took the part for the whole", tt.field)
+		}
+	}
+}
+
+// A client that reads nothing makes the backend wait; what lies between them is bounded.
+func TestStreaming_BackPressure(t *testing.T) {
+	t.Parallel()
+	const total = 128 << 20
+	var sent atomic.Int64
+	b := backendtest.Raw(t, func(c *backendtest.Conn) {
+		if _, err := c.ReadHead(); err != nil {
+			return
+		}
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", total)
+		piece := make([]byte, 64<<10)
+		for range total / len(piece) {
+			n, err := c.Write(piece)
+			sent.Add(int64(n))
+			if err != nil {
+				return
+			}
+		}
+	})
+	e := newEdge(t, one("a.example", b.URL()))
+	c := e.dial()
+	c.send(request("GET", "/", "a.example"))
+	last, since := int64(-1), time.Now()
+	eventually(t, "the backend to be held back", func() bool {
+		if n := sent.Load(); n != last {
+			last, since = n, time.Now()
+		}
+		return last > 0 && time.Since(since) > 300*time.Millisecond
+	})
+	if last > total/2 {
+		t.Errorf("the backend could send %d bytes to a client that reads none", last)
+	}
+	a, err := readAnswerHead(c.r, "GET")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := discard(a.Body); n != total || err != nil {
+		t.Errorf("then the client read %d of %d bytes: %v", n, total, err)
+	}
+}
+
+// A backend that refuses an upload in its midst is heard, although the client is still sending.
+func TestStreaming_EarlyAnswerWhileUploading(t *testing.T) {
+	t.Parallel()
+	const refusal = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig"
+	for _, tt := range []struct {
+		name  string
+		steps []backendtest.Step
+	}{
+		{"and closes", []backendtest.Step{backendtest.Head(), backendtest.Send(refusal), backendtest.Close()}},
+		{"and reads no more", []backendtest.Step{
+			backendtest.Head(), backendtest.Send(refusal), backendtest.Wait(300 * time.Millisecond), backendtest.Reset(),
+		}},
+		{"after some bytes", []backendtest.Step{
+			backendtest.Head(), backendtest.Bytes(1 << 20), backendtest.Send(refusal), backendtest.CloseWrite(),
+			backendtest.Wait(300 * time.Millisecond),
+		}},
+	} {
+		b := backendtest.Scripted(t, tt.steps...)
+		e := newEdge(t, one("a.example", b.URL()))
+		c := e.dial()
+		c.send(request("POST", "/", "a.example", "Content-Length: "+strconv.Itoa(bulk)))
+		go func() {
+			piece := make([]byte, 64<<10)
+			for range bulk / len(piece) {
+				if _, err := c.Write(piece); err != nil {
+					return // The edge has closed the connection.
+				}
+			}
+		}()
+		a, err := readAnswer(c.r, "POST")
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		if a.StatusCode != 413 || a.body != "big" || !a.Close {
+			t.Errorf("%s: %d %q, close %v; want 413 and the connection's end", tt.name, a.StatusCode, a.body, a.Close)
+		}
+	}
+}
+
+// Both directions flow at once: a backend may answer while it reads.
+func TestStreaming_Bidirectional(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Raw(t, func(c *backendtest.Conn) {
+		q, err := c.ReadHead()
+		if err != nil {
+			return
+		}
+		body, err := c.Body(q)
+		if err != nil {
+			return
+		}
+		_, _ = c.WriteString("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+		line := make([]byte, 6)
+		for {
+			if _, err := io.ReadFull(body, line); err != nil {
+				break
+			}
+			fmt.Fprintf(c, "6\r\n%s\r\n", line)
+		}
+		_, _ = c.WriteString("0\r\n\r\n")
+	})
+	e := newEdge(t, one("a.example", b.URL()))
+	c := e.dial()
+	c.send(request("POST", "/", "a.example", "Transfer-Encoding: chunked"))
+	var a *answer
+	for i := range 20 {
+		text := fmt.Sprintf("msg %02d", i)[:6]
+		c.send("6\r\n" + text + "\r\n")
+		if a == nil {
+			var err error
+			if a, err = readAnswerHead(c.r, "POST"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := make([]byte, 6)
+		if _, err := io.ReadFull(a.Body, got); err != nil || string(got) != text {
+			t.Fatalf("message %d came back as %q, %v", i, got, err)
+		}
+	}
+	c.send("0\r\n\r\n")
+	if rest, err := io.ReadAll(a.Body); len(rest) > 0 || err != nil {
+		t.Errorf("after the end: %q, %v", rest, err)
+	}
+}
+
+// Trailers pass in both directions, less those that may not be there.
+func TestStreaming_Trailers(t *testing.T) {
+	t.Parallel()
+	const chunked = "Transfer-Encoding: chunked"
+	b := backendtest.Scripted(t, backendtest.Loop(backendtest.Whole(), backendtest.Send(
+		"HTTP/1.1 200 OK\r\n"+chunked+"\r\nTrailer: X-Sum\r\n\r\n2\r\nok\r\n0\r\nX-Sum: down\r\nContent-Length: 9\r\nSet-Cookie: a=b\r\n\r\n",
+	)))
+	e := newEdge(t, one("a.example", b.URL()))
+	c := e.dial()
+	for range 2 {
+		c.send(request("POST", "/", "a.example", chunked, "Trailer: X-Sum", "TE: trailers") +
+			"5\r\nhello\r\n0\r\nX-Sum: up\r\nTransfer-Encoding: chunked\r\nX-Forwarded-For: forged\r\n\r\n")
+		a := c.answer("POST")
+		if got := a.Trailer; a.body != "ok" || got.Get("X-Sum") != "down" || got.Get("Content-Length") != "" || got.Get("Set-Cookie") != "" {
+			t.Errorf("client got %q with trailers %q", a.body, got)
+		}
+	}
+	for _, q := range b.Received() {
+		if len(q.Trailers) != 1 || q.Trailers[0] != (backendtest.Field{Name: "X-Sum", Value: "up"}) {
+			t.Errorf("backend got trailers %q", q.Trailers)
+		}
+	}
+}
+
+// Answers without a body have none, whatever the backend's head says, and the connection stays in step.
+func TestStreaming_AnswersWithoutBody(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ method, answer, length string }{
+		{"HEAD", "200 OK\r\nContent-Length: 1000", "1000"},
+		{"HEAD", "200 OK\r\nTransfer-Encoding: chunked", ""},
+		{"HEAD", "200 OK", ""},
+		{"GET", "204 No Content", ""},
+		{"GET", "304 Not Modified\r\nContent-Length: 1000", "1000"},
+		{"GET", "304 Not Modified\r\nETag: \"x\"", ""},
+		{"GET", "200 OK\r\nContent-Length: 0", "0"},
+	} {
+		b := backendtest.Scripted(t, backendtest.Loop(backendtest.Whole(), backendtest.Send("HTTP/1.1 "+tt.answer+"\r\n\r\n")))
+		e := newEdge(t, one("a.example", b.URL()))
+		c := e.dial()
+		for range 3 {
+			a := c.do(tt.method, "/", "a.example")
+			if a.body != "" || !strings.HasPrefix(tt.answer, strconv.Itoa(a.StatusCode)) || a.Header.Get("Content-Length") != tt.length {
+				t.Errorf("%s %q: %d with length %q and body %q", tt.method, tt.answer, a.StatusCode, a.Header.Get("Content-Length"), a.body)
+			}
+		}
+		if n := b.Connects(); n != 1 {
+			t.Errorf("%s %q: %d backend connections, want one", tt.method, tt.answer, n)
+		}
+	}
+}
+
+// Requests that come in one piece are answered one by one, in their order; each answer leaves when it is ready.
+func TestStreaming_Pipelining(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Echo(t, "b")
+	slow := backendtest.Silent(t)
+	e := newEdge(t, routeList{"a.example": {"a", b.URL()}, "slow.example": {"s", slow.URL()}})
+	c := e.dial()
+	var all strings.Builder
+	for i := range 50 {
+		all.WriteString(request("POST", fmt.Sprintf("/%d", i), "a.example", "Content-Length: 5") + "hello")
+		all.WriteString(request("POST", fmt.Sprintf("/%d/chunked", i), "a.example", "Transfer-Encoding: chunked") + "5\r\nhello\r\n0\r\n\r\n")
+	}
+	all.WriteString(request("GET", "/never", "slow.example"))
+	c.send(all.String())
+	for i := range 50 {
+		for _, suffix := range []string{"", "/chunked"} {
+			q := c.answer("POST").echoed(t)
+			if want := fmt.Sprintf("/%d%s", i, suffix); q.Target != want || q.BodyBytes != 5 {
+				t.Fatalf("answer is for %s with %d bytes, want %s", q.Target, q.BodyBytes, want)
+			}
+		}
+	}
+}
+
+// HTTP/1.0 clients get what they understand: no chunks, and a connection that ends unless they asked otherwise.
+func TestStreaming_HTTP10(t *testing.T) {
+	t.Parallel()
+	b := backendtest.HTTP(t, backendtest.Chunked(time.Millisecond, "one ", "two ", "three"))
+	sized := backendtest.HTTP(t, backendtest.Text(200, "sized"))
+	e := newEdge(t, routeList{"a.example": {"a", b.URL()}, "sized.example": {"s", sized.URL()}})
+	for _, field := range []string{"", "Connection: keep-alive\r\n"} {
+		c := e.dial()
+		c.send("GET / HTTP/1.0\r\nHost: a.example\r\n" + field + "\r\n")
+		raw, err := io.ReadAll(c.r)
+		if head, body, _ := strings.Cut(string(raw), "\r\n\r\n"); err != nil || body != "one two three" ||
+			strings.Contains(strings.ToLower(head), "transfer-encoding") {
+			t.Errorf("%q: got %q, %v", field, raw, err)
+		}
+	}
+	c := e.dial()
+	for range 3 {
+		c.send("GET / HTTP/1.0\r\nHost: sized.example\r\nConnection: keep-alive\r\n\r\n")
+		if a := c.answer("GET"); a.body != "sized" || !strings.EqualFold(a.Header.Get("Connection"), "keep-alive") {
+			t.Errorf("got %q with Connection %q", a.body, a.Header.Get("Connection"))
+		}
+	}
+	c.send("GET / HTTP/1.0\r\nHost: sized.example\r\n\r\n")
+	if a := c.answer("GET"); a.body != "sized" {
+		t.Errorf("last answer %q", a.body)
+	}
+	c.wantEnd()
+}
+
+// A cut answer is logged with the status and the bytes that were sent, and counted with its cause.
+func TestStreaming_CutAnswerIsCounted(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Scripted(t, backendtest.Head(),
+		backendtest.Send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"), backendtest.Close())
+	e := newEdge(t, one("a.example", b.URL()))
+	c := e.dial()
+	c.send(request("GET", "/", "a.example"))
+	if a, err := readAnswer(c.r, "GET"); err == nil {
+		t.Errorf("answer %q looks complete", a.body)
+	}
+	e.awaitMetric(`sluice_errors_total{cause="backend_reset"}`, 1)
+	if line := e.awaitLog(1)[0]; !strings.Contains(line, `HTTP/1.1" 200 4 `) {
+		t.Errorf("log line %q", line)
+	}
+}
