@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"testing"
+	"syscall"
 )
 
 // hipacheLine is a line of the access log as tools for Hipache's read it.
@@ -67,24 +67,77 @@ func sameLines(lines []logLine, visits []visit) error {
 	return nil
 }
 
-// checkLines holds the lines against what the clients saw: the size of the answer, and the
-// identifier of a list that the host had at some time.
-func checkLines(t *testing.T, lines []logLine, visits []visit, vhosts map[string][]string) {
-	t.Helper()
-	byTarget := map[string]visit{}
-	for _, v := range visits {
-		byTarget[key(v.target, v.status)] = v
+// key tells the visits of a redirect and of its end apart.
+func key(target string, status int) string { return fmt.Sprintf("%s with status %d", target, status) }
+
+// rotate moves the log away while everybody works, as logrotate does.
+func (s *story) rotate() {
+	f := startTraffic(s.t.Context(), s.visitor, storyAccounts)
+	s.within(patience, "traffic", func() bool { return f.count() > storyClients })
+	old := s.logFile + ".1"
+	if err := os.Rename(s.logFile, old); err != nil {
+		s.t.Fatal(err)
 	}
-	for _, l := range lines {
-		v := byTarget[key(l.target, l.status)]
-		if v.bytes >= 0 && v.bytes != l.bytes {
-			t.Errorf("%s%s: the log says %d bytes, the client got %d", v.host, v.target, l.bytes, v.bytes)
-		}
-		if want := vhosts[v.host]; !slices.Contains(want, l.vhost) {
-			t.Errorf("%s%s: the log has identifier %q, want one of %q", v.host, v.target, l.vhost, want)
+	s.edge.signal(syscall.SIGUSR1)
+	s.edge.awaitLog("access log reopened")
+	n := f.count()
+	s.within(patience, "traffic after the rotation", func() bool { return f.count() > n+2*storyClients })
+	s.noFaults(f.end())
+	s.edge.await("a line for each request", func() bool { return s.compareLog(old, s.logFile) == nil })
+	for _, file := range []string{old, s.logFile} {
+		if lines, err := readLog(file); err != nil || len(lines) < storyClients {
+			s.t.Errorf("%s has %d lines, %v; want some from both sides of the rotation", file, len(lines), err)
 		}
 	}
 }
 
-// key tells the visits of a redirect and of its end apart.
-func key(target string, status int) string { return fmt.Sprintf("%s with status %d", target, status) }
+// compareLog reports how the files differ from what clients have seen so far.
+func (s *story) compareLog(files ...string) error {
+	lines, err := readLog(files...)
+	if err != nil {
+		return err
+	}
+	return sameLines(lines, s.visitor.all())
+}
+
+// checkLog holds the whole log against what the clients saw: each request has its line, with the size
+// of the answer and the identifier of a list that the host had at some time.
+func (s *story) checkLog(files ...string) {
+	s.t.Helper()
+	visits := s.visitor.all()
+	lines, err := readLog(files...)
+	if err == nil {
+		err = sameLines(lines, visits)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	seen := map[string]visit{}
+	for _, v := range visits {
+		seen[key(v.target, v.status)] = v
+	}
+	for _, l := range lines {
+		v := seen[key(l.target, l.status)]
+		if v.bytes >= 0 && v.bytes != l.bytes {
+			s.t.Errorf("%s%s: the log says %d bytes, the client got %d", v.host, v.target, l.bytes, v.bytes)
+		}
+		if want := vhosts(v.host); !slices.Contains(want, l.vhost) {
+			s.t.Errorf("%s%s: the log has identifier %q, want one of %q", v.host, v.target, l.vhost, want)
+		}
+	}
+}
+
+// vhosts are the identifiers of the lists that a host has had.
+func vhosts(host string) []string {
+	own, _, _ := strings.Cut(host, ".")
+	switch {
+	case slices.Contains(storyAccounts, host):
+		return []string{"pool"}
+	case slices.Contains(storyMovers, host):
+		return []string{"pool", host}
+	case own == "www": // unknown
+		return []string{"-"}
+	default:
+		return []string{own, "pool"}
+	}
+}

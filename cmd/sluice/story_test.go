@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -331,50 +330,6 @@ func (s *story) errors() {
 	}
 }
 
-// vhosts are the identifiers of the lists that hosts have had, and "-" for those that never got a backend.
-func (s *story) vhosts() map[string][]string {
-	vhosts := map[string][]string{
-		"live.app.example": {"live"}, "late.app.example": {"late"},
-		"empty.app.example": {"empty"}, "www.elsewhere.example": {"-"},
-	}
-	for _, host := range storyAccounts {
-		vhosts[host] = []string{"pool"}
-	}
-	for _, host := range storyMovers {
-		vhosts[host] = []string{"pool", host}
-	}
-	return vhosts
-}
-
-func (s *story) rotate() {
-	f := startTraffic(s.t.Context(), s.visitor, storyAccounts)
-	s.within(patience, "traffic", func() bool { return f.count() > storyClients })
-	old := s.logFile + ".1"
-	if err := os.Rename(s.logFile, old); err != nil {
-		s.t.Fatal(err)
-	}
-	s.edge.signal(syscall.SIGUSR1)
-	s.edge.awaitLog("access log reopened")
-	n := f.count()
-	s.within(patience, "traffic after the rotation", func() bool { return f.count() > n+2*storyClients })
-	s.noFaults(f.end())
-	s.edge.await("a line for each request", func() bool { return s.compareLog(old, s.logFile) == nil })
-	for _, file := range []string{old, s.logFile} {
-		if lines, err := readLog(file); err != nil || len(lines) < storyClients {
-			s.t.Errorf("%s has %d lines, %v; want some from both sides of the rotation", file, len(lines), err)
-		}
-	}
-}
-
-// compareLog reports how the files differ from what clients have seen so far.
-func (s *story) compareLog(files ...string) error {
-	lines, err := readLog(files...)
-	if err != nil {
-		return err
-	}
-	return sameLines(lines, s.visitor.all())
-}
-
 func (s *story) drain() {
 	host := storyAccounts[1]
 	sent := make(chan struct{})
@@ -397,12 +352,5 @@ func (s *story) drain() {
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		s.t.Errorf("a connection after the end: %v, %v; want it refused", conn, err)
 	}
-	lines, err := readLog(s.logFile+".1", s.logFile)
-	if err == nil {
-		err = sameLines(lines, s.visitor.all())
-	}
-	if err != nil {
-		s.t.Error(err)
-	}
-	checkLines(s.t, lines, s.visitor.all(), s.vhosts())
+	s.checkLog(s.logFile+".1", s.logFile)
 }
