@@ -269,3 +269,31 @@ func TestServer_ServeReportsABrokenListener(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestServer_RetireAnnouncesTheEnd: a scraper's idle connection takes one more request.
+func TestServer_RetireAnnouncesTheEnd(t *testing.T) {
+	t.Parallel()
+	s, url, served := start(t, Options{})
+	client := &http.Client{Transport: &http.Transport{}}
+	ask := func() (*http.Response, error) {
+		resp, err := client.Get(url + "/healthz")
+		if err == nil {
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+		}
+		return resp, err
+	}
+	if resp, err := ask(); err != nil || resp.Close {
+		t.Fatalf("before: %v, closing %t", err, resp != nil && resp.Close)
+	}
+	s.Retire()
+	if err := <-served; err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+	if resp, err := ask(); err != nil || resp.StatusCode != http.StatusOK || !resp.Close {
+		t.Errorf("on the open connection: %+v, %v; want 200 and Connection: close", resp, err)
+	}
+	if _, err := ask(); err == nil {
+		t.Error("a new connection was accepted")
+	}
+}

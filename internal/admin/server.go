@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +23,10 @@ const (
 // Server serves the administration pages on one or more listeners.
 type Server struct {
 	http http.Server
+
+	mu        sync.Mutex
+	listeners []net.Listener // guarded by mu
+	retired   atomic.Bool
 }
 
 // NewServer returns a server for the given pages. log receives the server's own errors; nil
@@ -29,21 +35,51 @@ func NewServer(o Options, log *slog.Logger) *Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{http: http.Server{
-		Handler:        Handler(o),
+	s := &Server{}
+	s.http = http.Server{
+		Handler:        s.announceEnd(Handler(o)),
 		ReadTimeout:    readTimeout,
 		IdleTimeout:    idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}}
+	}
+	return s
 }
 
-// Serve accepts connections on ln until Shutdown, and closes ln. It returns nil after Shutdown.
+// Serve accepts connections on ln until Retire or Shutdown, and closes ln. It returns nil after
+// these.
 func (s *Server) Serve(ln net.Listener) error {
-	if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+	s.mu.Lock()
+	s.listeners = append(s.listeners, ln)
+	s.mu.Unlock()
+	if s.retired.Load() {
+		_ = ln.Close() // Retire may have come before the listener was known.
+	}
+	if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) && !s.retired.Load() {
 		return fmt.Errorf("serve administration pages on %s: %w", ln.Addr(), err)
 	}
 	return nil
+}
+
+// Retire stops accepting, for another process serves the same listeners. Connections stay open, as
+// a request may be on its way; each ends with its next answer. Shutdown ends the rest.
+func (s *Server) Retire() {
+	s.retired.Store(true)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, ln := range s.listeners {
+		_ = ln.Close() // Nothing is lost with it: the socket lives on in the other process.
+	}
+}
+
+// announceEnd makes each answer the last of its connection once the server is retired.
+func (s *Server) announceEnd(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.retired.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Shutdown stops accepting and waits for the requests in progress, at most until ctx ends; then
