@@ -152,9 +152,9 @@ func (s *Server) BeginDrain() { s.draining.Store(true) }
 
 // Shutdown stops accepting and waits for what is under way. Every connection ends with its next answer; one that waits for
 // a request is left open, since a request may be on its way to us. When ctx ends, connections that are left are cut and
-// ctx's error is returned.
+// ctx's error is returned. Without a BeginDrain before it pings answer 200 to the end, for a process whose listeners
+// another one serves on.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.draining.Store(true)
 	s.closing.Store(true)
 	err := s.edge.ShutdownWithContext(ctx)
 	if err != nil {
