@@ -15,6 +15,7 @@ func (s *Server) relay(x *exchange) Error {
 		s.mark(x)
 	}
 	reusable := x.res.reusable
+	x.upload.settle()
 	// An answer that comes before the request's end leaves no telling where the next request would begin.
 	x.closing = x.closing || x.announced || x.upload.running() || x.upload.failed()
 	x.resBody.start(&x.up.source, x.res.framing, x.res.contentLength)

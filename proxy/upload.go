@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync/atomic"
+	"time"
 )
 
 // uploadState is how far the streaming of a request body has come.
@@ -12,6 +13,7 @@ type uploadState int32
 const (
 	uploadNone uploadState = iota
 	uploadRunning
+	uploadEnding // the last bytes have been read from the client and are being written
 	uploadComplete
 	uploadFailed
 )
@@ -20,16 +22,26 @@ const (
 // two directions of an exchange do not wait for each other.
 type upload struct {
 	x     *exchange
+	up    *backendConn // the exchange's, which may let go of it while the body is sent
 	state atomic.Int32
 	seen  bool // the exchange has taken notice of the end
 	err   Error
 	done  chan struct{}
+	out   buffer      // a chunk on its way
+	loop  func()      // run, made once: starting its goroutine allocates nothing
+	timer *time.Timer // of settle
 }
 
-func (u *upload) init(x *exchange) { u.x, u.done = x, make(chan struct{}, 1) }
+func (u *upload) init(x *exchange) {
+	u.x, u.done, u.loop = x, make(chan struct{}, 1), u.run
+}
 
-func (u *upload) running() bool { return uploadState(u.state.Load()) == uploadRunning }
-func (u *upload) failed() bool  { return uploadState(u.state.Load()) == uploadFailed }
+func (u *upload) running() bool {
+	s := uploadState(u.state.Load())
+	return s == uploadRunning || s == uploadEnding
+}
+
+func (u *upload) failed() bool { return uploadState(u.state.Load()) == uploadFailed }
 
 // justDone reports once that the body has been sent in full.
 func (u *upload) justDone() bool {
@@ -43,11 +55,34 @@ func (u *upload) justDone() bool {
 // refused reports whether the body was not sent in full because the backend takes no more of it. It may have answered.
 func (u *upload) refused() bool { return u.failed() && u.err.Kind == KindBackendReset }
 
+// settleTime is how long settle waits. It is needed where goroutines wait for a core, or the backend answers early.
+const settleTime = 20 * time.Millisecond
+
+// settle gives an upload that is writing its last bytes a moment to end. The backend may have them, and have answered,
+// before the writer knows: that answer has overtaken nothing, and both connections can go on.
+func (u *upload) settle() {
+	if uploadState(u.state.Load()) != uploadEnding {
+		return
+	}
+	if u.timer == nil {
+		u.timer = time.NewTimer(settleTime)
+	} else {
+		u.timer.Reset(settleTime)
+	}
+	select {
+	case <-u.done:
+		u.done <- struct{}{} // For stop.
+	case <-u.timer.C:
+	}
+	u.timer.Stop()
+}
+
 // start begins to stream the body to the exchange's backend.
 func (u *upload) start() {
 	u.seen, u.err = false, Error{}
 	u.state.Store(int32(uploadRunning))
-	go u.run(u.x.up)
+	u.up = u.x.up
+	go u.loop()
 }
 
 // stop ends the streaming if it still runs, and waits for its end. The backend's connection must be closed first unless the
@@ -64,47 +99,67 @@ func (u *upload) stop() {
 	if unfinished {
 		u.x.down.resumeBody()
 	}
+	u.up = nil
 	u.state.Store(int32(uploadNone))
 }
 
-func (u *upload) run(up *backendConn) {
+func (u *upload) run() {
 	defer func() { u.done <- struct{}{} }()
-	err := u.copy(up)
+	err := u.copy()
 	if err.Kind == KindNone {
 		u.state.Store(int32(uploadComplete))
 	} else {
 		u.err = err
 		u.state.Store(int32(uploadFailed))
 	}
-	up.link.interrupt()
+	u.up.link.interrupt()
 }
 
 // copy sends the body in the framing it came in.
-func (u *upload) copy(up *backendConn) Error {
+func (u *upload) copy() Error {
 	down, chunked := u.x.down, u.x.req.framing == framingChunked
-	var out []byte
+	if chunked {
+		u.out.acquire(bodyBuffer)
+		defer u.out.release()
+	}
 	for {
 		p, err := down.readBody()
 		switch {
 		case err == io.EOF && !chunked:
 			return Error{}
 		case err == io.EOF:
-			return u.write(up, appendTrailers(append(out[:0], "0\r\n"...), down.trailers()))
+			u.state.Store(int32(uploadEnding))
+			return u.write(appendTrailers(append(u.out.b[:0], "0\r\n"...), down.trailers()))
 		case err != nil:
 			return uploadError(err)
-		case chunked:
-			out = appendChunk(out[:0], p)
-			p = out
 		}
-		if e := u.write(up, p); e.Kind != KindNone {
+		write := u.write
+		if chunked {
+			write = u.writeChunks
+		} else if down.bodyBytes() == u.x.req.contentLength {
+			u.state.Store(int32(uploadEnding))
+		}
+		if e := write(p); e.Kind != KindNone {
 			return e
 		}
 	}
 }
 
+// writeChunks sends p as a chunk, or as several if it does not fit the buffer.
+func (u *upload) writeChunks(p []byte) Error {
+	for len(p) > 0 {
+		n := min(len(p), bodyBuffer-chunkAllowance)
+		if e := u.write(appendChunk(u.out.b[:0], p[:n])); e.Kind != KindNone {
+			return e
+		}
+		p = p[n:]
+	}
+	return Error{}
+}
+
 // write sends p. A backend that takes no more has maybe answered already: whether that is so, the reading side finds out.
-func (u *upload) write(up *backendConn, p []byte) Error {
-	if _, err := up.rw.Write(p); err != nil {
+func (u *upload) write(p []byte) Error {
+	if _, err := u.up.rw.Write(p); err != nil {
 		if errors.Is(err, errSlowPeer) {
 			return Error{Kind: KindResponseTimeout, Cause: err}
 		}
