@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"testing"
 )
@@ -341,7 +342,7 @@ func TestAppendChunk(t *testing.T) {
 			t.Errorf("%d bytes: got %.20q…, want %.20q…", n, got, want)
 		}
 	}
-	for _, n := range []int{0, 1<<63 - 1} {
+	for _, n := range []int{0, math.MaxInt} {
 		if got, want := string(appendHex(nil, n)), fmt.Sprintf("%x", n); got != want {
 			t.Errorf("%d: got %q, want %q", n, got, want)
 		}
