@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -70,15 +71,31 @@ func (b *lockedBuffer) String() string {
 	return b.buffer.String()
 }
 
+// Ports for what cannot be told to take any. They lie below the range from which the kernel takes
+// ports for everybody else, so that nobody gets one between its choice and its use.
+const (
+	firstPort = 10000
+	lastPort  = 29999
+)
+
+// givenPorts are the ports that tests of this process have been given.
+var givenPorts sync.Map
+
 // freePort finds a port that nobody uses.
 func freePort(t *testing.T) int {
 	t.Helper()
-	ln, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := firstPort + rand.IntN(lastPort-firstPort+1)
+		if _, given := givenPorts.LoadOrStore(port, nil); given {
+			continue
+		}
+		if ln, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			_ = ln.Close() // nothing has connected
+			return port
+		}
 	}
-	defer ln.Close() //nolint:errcheck // a test's listener
-	return ln.Addr().(*net.TCPAddr).Port
+	t.Fatalf("no free port from %d to %d", firstPort, lastPort)
+	return 0
 }
 
 // launch starts the binary on a port of its own and with a user that can read the test's files.
@@ -96,14 +113,20 @@ func launchOn(t *testing.T, port int, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	adminPort := freePort(t)
-	args = append(args, fmt.Sprintf("--admin-port=%d", adminPort))
+	adminPort, log := freePort(t), new(lockedBuffer)
+	cmd := exec.Command(binary, append(args, fmt.Sprintf("--admin-port=%d", adminPort))...)
+	cmd.Stderr = log
+	return launchCommand(t, cmd, log, port, adminPort)
+}
+
+// launchCommand starts a command that serves on the ports and whose standard error arrives in log.
+func launchCommand(t *testing.T, cmd *exec.Cmd, log *lockedBuffer, port, adminPort int) *process {
+	t.Helper()
 	p := &process{
-		t: t, cmd: exec.Command(binary, args...), log: new(lockedBuffer), exited: make(chan struct{}),
+		t: t, cmd: cmd, log: log, exited: make(chan struct{}),
 		base: fmt.Sprintf("http://127.0.0.1:%d", port), admin: fmt.Sprintf("http://127.0.0.1:%d", adminPort),
 		client: &http.Client{Timeout: patience, Transport: &http.Transport{}},
 	}
-	p.cmd.Stderr = p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
