@@ -84,6 +84,13 @@ func TestProcess_SIGUSR1(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "logs", "access.log") // the folder is made at start
 	p := launch(t, routesFile(t, map[string]string{"www.example.com": backend.URL()}), "--server-access-log="+file)
 	p.awaitStatus("www.example.com", http.StatusOK)
+	line := func(file string) func() bool {
+		return func() bool {
+			content, err := os.ReadFile(file)
+			return err == nil && strings.Contains(string(content), "GET / HTTP/1.1")
+		}
+	}
+	p.await("a line in the file", line(file)) // it is written after the answer
 	moved := file + ".1"
 	if err := os.Rename(file, moved); err != nil {
 		t.Fatal(err)
@@ -91,10 +98,7 @@ func TestProcess_SIGUSR1(t *testing.T) {
 	p.signal(syscall.SIGUSR1)
 	p.awaitLog("access log reopened")
 	p.get("www.example.com")
-	p.await("a line in the new file", func() bool {
-		content, err := os.ReadFile(file)
-		return err == nil && strings.Contains(string(content), "GET / HTTP/1.1")
-	})
+	p.await("a line in the new file", line(file))
 	if content, err := os.ReadFile(moved); err != nil || !strings.Contains(string(content), "GET / HTTP/1.1") {
 		t.Errorf("the old file lost its lines: %q, %v", content, err)
 	}
