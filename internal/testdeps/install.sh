@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes sure that the programs the tests run are there: redis-server, nginx, unicorn with Rack and
-# Rack::SSL, curl. As root on a Debian it installs what is missing, without letting apt start any
-# service; otherwise it says in one line what to install. With names of programs as arguments it
-# looks for those instead.
+# Rack::SSL, curl, varnishtest, slowhttptest, node with npm. As root on a Debian it installs what is
+# missing, without letting apt start any service; otherwise it says in one line what to install. With
+# names of programs as arguments it looks for those instead.
 set -eu
 
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -21,6 +21,8 @@ package() {
 	case $1 in
 	rack) echo ruby-rack ;;
 	rack-ssl) echo ruby-rack-ssl ;;
+	varnishtest) echo varnish ;;
+	node) echo nodejs ;;
 	*) echo "$1" ;;
 	esac
 }
@@ -31,7 +33,7 @@ missing() {
 	done
 }
 
-[ $# -gt 0 ] || set -- redis-server nginx unicorn rack rack-ssl curl
+[ $# -gt 0 ] || set -- redis-server nginx unicorn rack rack-ssl curl varnishtest slowhttptest node npm
 packages=$(missing "$@" | tr '\n' ' ')
 [ -n "$packages" ] || exit 0
 
