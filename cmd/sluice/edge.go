@@ -31,6 +31,7 @@ type edge struct {
 	log     leveledLogger
 	metrics *metrics.Set
 
+	handover  handover
 	listeners []listener
 	operators net.Listener // of the admin server; nil when it is off
 	access    *accesslog.Writer
@@ -39,6 +40,7 @@ type edge struct {
 	proxy     *proxy.Server
 	admin     *admin.Server
 
+	told     bool // a signal to stop has come
 	draining atomic.Bool
 	serving  sync.WaitGroup
 	failed   chan error // the first listener that ended by itself
@@ -54,6 +56,9 @@ func newEdge(cfg *config.Config, opts config.LoadOptions, log leveledLogger) *ed
 
 // start opens everything. What needs root comes before the change of user: ports, logs, keys.
 func (e *edge) start() error {
+	if err := e.handover.open(e.log.Logger); err != nil {
+		return err
+	}
 	id, err := findIdentity(e.started, e.log.Logger)
 	if err != nil {
 		return err
@@ -70,14 +75,17 @@ func (e *edge) start() error {
 
 func (e *edge) openAsRoot(id identity) (err error) {
 	ctx := context.Background()
-	if e.listeners, err = listenAll(ctx, e.started); err != nil {
+	if e.listeners, err = listenAll(ctx, e.started, &e.handover); err != nil {
 		return err
 	}
 	if cfg := e.started.Admin; cfg.Port != 0 {
 		b := config.Bind{Address: cfg.Bind, Port: cfg.Port}
-		if e.operators, err = listen(ctx, b, []config.Bind{b}); err != nil {
+		if e.operators, err = listen(ctx, b, []config.Bind{b}, &e.handover); err != nil {
 			return fmt.Errorf("admin: %w; another port is set with admin.port, 0 switches it off", err)
 		}
+	}
+	if err := e.handover.unused(); err != nil {
+		return err
 	}
 	if err := e.openAccessLog(id); err != nil {
 		return err
@@ -165,6 +173,9 @@ func (e *edge) startServing() (err error) {
 	if err != nil {
 		return err
 	}
+	if err := e.awaitRoutes(); err != nil {
+		return err
+	}
 	for _, ln := range e.listeners {
 		e.serve(ln.bind.HostPort(), func() error { return e.proxy.Serve(ln.Listener, proxyBind(ln)) })
 	}
@@ -173,6 +184,27 @@ func (e *edge) startServing() (err error) {
 		e.serve("admin", func() error { return e.admin.Serve(e.operators) })
 	}
 	e.announce()
+	return e.handover.complete()
+}
+
+// awaitRoutes lets an old process serve on until this one has routes, too. While the store is away
+// the old one knows routes that this one could not learn, so it keeps its place; if it has none
+// either, nothing is lost by going on as at any other start.
+func (e *edge) awaitRoutes() error {
+	if !e.handover.takesOver() {
+		return nil
+	}
+	for deadline := time.Now().Add(storeTimeout); !e.routes.Ready(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().Before(deadline) {
+			continue
+		}
+		if os.Getenv(coldEnv) == "" {
+			return fmt.Errorf("take over: the store has not answered in %v, and the old process has routes; "+
+				"try again when the store is back, or restart without them", storeTimeout)
+		}
+		e.log.Warn("the store does not answer, and the old process has no routes either: starting without", "waited", storeTimeout.String())
+		return nil
+	}
 	return nil
 }
 
@@ -270,6 +302,7 @@ func (e *edge) close() {
 
 // abandon closes what a start that failed had opened.
 func (e *edge) abandon() {
+	e.handover.stop()
 	for _, ln := range e.listeners {
 		_ = ln.Close() // the proxy may have closed it already
 	}

@@ -23,6 +23,9 @@ type identity struct {
 // once. A process that is not root stays who it is.
 func findIdentity(cfg *config.Config, log *slog.Logger) (identity, error) {
 	if !privilege.IsRoot() {
+		if isAlready(cfg) {
+			return identity{}, nil
+		}
 		for _, path := range []string{"user", "group"} {
 			if cfg.IsSet(path) {
 				log.Warn("configuration: "+path+" is ignored: only a process started as root can change it", "uid", os.Geteuid())
@@ -35,6 +38,13 @@ func findIdentity(cfg *config.Config, log *slog.Logger) (identity, error) {
 		return identity{}, fmt.Errorf("user and group: %w", err)
 	}
 	return identity{target: target, change: true}, nil
+}
+
+// isAlready reports whether the process runs as the user and group that the configuration names, as
+// one does that an old process has started.
+func isAlready(cfg *config.Config) bool {
+	target, err := privilege.Lookup(cfg.User, cfg.Group)
+	return err == nil && target.UID == os.Geteuid() && target.GID == os.Getegid()
 }
 
 // assume becomes the user. There is no way back.
@@ -56,12 +66,12 @@ func probe(cfg *config.Config, log *slog.Logger) {
 	for _, file := range filesToReload(cfg) {
 		// A file that is missing is told by what needs it.
 		if err := privilege.Readable(file); errors.Is(err, fs.ErrPermission) {
-			log.Warn("SIGHUP will not be able to read a file", "file", file, "error", err)
+			log.Warn("SIGHUP and SIGUSR2 will not be able to read a file", "file", file, "error", err)
 		}
 	}
 	if file := cfg.Server.AccessLog; isFile(file) {
 		if err := appendable(file); err != nil {
-			log.Warn("SIGUSR1 will not be able to reopen the access log", "file", file, "error", err)
+			log.Warn("SIGUSR1 and SIGUSR2 will not be able to open the access log", "file", file, "error", err)
 		}
 	}
 }

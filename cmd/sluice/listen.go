@@ -19,11 +19,12 @@ type listener struct {
 	bundle *certs.Bundle // nil for plain HTTP
 }
 
-// listenAll binds every address, plain HTTP first. After an error nothing stays bound.
-func listenAll(ctx context.Context, cfg *config.Config) (bound []listener, err error) {
+// listenAll binds every address that no other process has bound for this one, plain HTTP first. After
+// an error nothing stays bound.
+func listenAll(ctx context.Context, cfg *config.Config, h *handover) (bound []listener, err error) {
 	all := append(append([]config.Bind(nil), cfg.HTTP.Bind...), cfg.HTTPS.Bind...)
 	for _, b := range all {
-		ln, listenErr := listen(ctx, b, all)
+		ln, listenErr := listen(ctx, b, all, h)
 		if listenErr != nil {
 			for _, other := range bound {
 				err = errors.Join(err, other.Close())
@@ -35,10 +36,22 @@ func listenAll(ctx context.Context, cfg *config.Config) (bound []listener, err e
 	return bound, nil
 }
 
-// listen binds one address; all is the whole list that it belongs to.
-func listen(ctx context.Context, b config.Bind, all []config.Bind) (net.Listener, error) {
+// listen takes the socket of one address over, or binds it; all is the whole list that it belongs to.
+func listen(ctx context.Context, b config.Bind, all []config.Bind, h *handover) (net.Listener, error) {
+	network := listenNetwork(b, all)
+	ln, err := h.take(network, b)
+	if err != nil || ln != nil {
+		return ln, err
+	}
+	if ln, err = bind(ctx, network, b); err == nil {
+		h.note(network, b, ln)
+	}
+	return ln, err
+}
+
+func bind(ctx context.Context, network string, b config.Bind) (net.Listener, error) {
 	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, listenNetwork(b, all), b.HostPort())
+	ln, err := lc.Listen(ctx, network, b.HostPort())
 	switch {
 	case errors.Is(err, syscall.EACCES):
 		return nil, fmt.Errorf("bind %s: ports below 1024 need root or CAP_NET_BIND_SERVICE: %w", b.HostPort(), err)

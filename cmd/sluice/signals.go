@@ -12,7 +12,7 @@ import (
 // before anything is opened, so that an early SIGHUP does not kill the process.
 func catchSignals() (signals chan os.Signal, stop func()) {
 	signals = make(chan os.Signal, 4) // a few beyond the one being handled; more of the same add nothing
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	return signals, func() { signal.Stop(signals) }
 }
 
@@ -26,17 +26,41 @@ func (e *edge) run(ctx context.Context, signals <-chan os.Signal) int {
 			e.log.Error("sluice stops", "error", err)
 			e.abandon()
 			return exitFailed
+		case err := <-e.handover.done:
+			if e.handedOver(err) {
+				return e.retire(signals)
+			}
 		case s := <-signals:
 			switch s {
 			case syscall.SIGHUP:
 				e.reload()
 			case syscall.SIGUSR1:
 				e.reopen()
+			case syscall.SIGUSR2:
+				e.handOver()
 			default:
 				return e.drain(signals)
 			}
 		}
 	}
+}
+
+// handOver starts a new process that is to take this one's place. This one goes on serving, and
+// handling signals, until it knows the outcome.
+func (e *edge) handOver() {
+	if err := e.handover.begin(e.routes.Ready()); err != nil {
+		e.log.Error("not handed over", "error", err)
+	}
+}
+
+// handedOver tells whether the new process serves now.
+func (e *edge) handedOver(err error) bool {
+	e.handover.done = nil
+	if err != nil {
+		e.log.Error("not handed over, this process goes on serving", "error", err)
+		return false
+	}
+	return true
 }
 
 // reopen opens the access log again, after it was moved away.
@@ -51,6 +75,12 @@ func (e *edge) reopen() {
 // drain finishes what is under way and ends the program. First it only says that it is going, so
 // that load balancers look elsewhere; then it stops accepting. A second signal ends it at once.
 func (e *edge) drain(signals <-chan os.Signal) int {
+	e.told = true
+	if e.handover.stop() {
+		e.log.Warn("told to stop when the new process had taken over: that one goes on")
+		return e.retire(signals)
+	}
+	notifyStopping(e.log.Logger)
 	cfg := e.current.Server
 	e.log.Info("draining", "delay", cfg.DrainDelay.String(), "timeout", cfg.DrainTimeout.String())
 	e.draining.Store(true)
@@ -61,9 +91,24 @@ func (e *edge) drain(signals <-chan os.Signal) int {
 	if !e.waitWhileDraining(signals, delay.C) {
 		return e.stopAtOnce()
 	}
-	finished := make(chan time.Time, 1)
+	return e.finish(signals)
+}
+
+// retire ends the program after a new process has taken over its sockets. Nothing tells load
+// balancers to look elsewhere: the addresses are served as before.
+func (e *edge) retire(signals <-chan os.Signal) int {
+	e.log.Info("handed over, draining", "timeout", e.current.Server.DrainTimeout.String())
+	if e.admin != nil {
+		e.admin.Retire()
+	}
+	return e.finish(signals)
+}
+
+// finish stops accepting, waits for what is under way and closes everything.
+func (e *edge) finish(signals <-chan os.Signal) int {
+	timeout, finished := e.current.Server.DrainTimeout, make(chan time.Time, 1)
 	go func() {
-		e.shutDownProxy(cfg.DrainTimeout)
+		e.shutDownProxy(timeout)
 		finished <- time.Now()
 	}()
 	if !e.waitWhileDraining(signals, finished) {
@@ -88,8 +133,15 @@ func (e *edge) waitWhileDraining(signals <-chan os.Signal, event <-chan time.Tim
 				e.log.Warn("not reloaded: sluice is draining")
 			case syscall.SIGUSR1:
 				e.reopen()
+			case syscall.SIGUSR2:
+				e.log.Warn("not handed over: sluice is draining")
 			default:
-				return false
+				if e.told {
+					return false
+				}
+				// Whoever stops the service means the new process.
+				e.told = true
+				e.log.Info("draining already, after a handover; a second signal stops at once")
 			}
 		}
 	}

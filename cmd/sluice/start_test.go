@@ -137,7 +137,7 @@ func TestProcess_DropsUser(t *testing.T) {
 	if owner.Uid == 0 || !strings.Contains(string(status), want) || strings.Contains(string(status), "Groups:\t0") {
 		t.Errorf("the process has\n%s\nthe log belongs to user %d", status, owner.Uid)
 	}
-	p.awaitLog("SIGHUP will not be able to read a file", secret)
+	p.awaitLog("SIGHUP and SIGUSR2 will not be able to read a file", secret)
 	if err := os.Rename(logFile, logFile+".1"); err != nil {
 		t.Fatal(err)
 	}
