@@ -64,7 +64,7 @@ func (bc *backendConn) fit(t instant, careful bool) bool {
 	}
 	saw := bc.link.look()
 	if bc.pool.tls != nil && saw != sightBroken {
-		saw = bc.lookInside()
+		saw = bc.lookInside(saw)
 	}
 	if saw == sightData {
 		bc.pool.surplus(t)
@@ -72,17 +72,17 @@ func (bc *backendConn) fit(t instant, careful bool) bool {
 	return saw == sightQuiet
 }
 
-// lookInside looks for bytes that TLS has read off the socket already, by reading without waiting. Records that carry no
-// data, such as session tickets, are taken in on the way.
-func (bc *backendConn) lookInside() sight {
+// lookInside looks for bytes under TLS, where the socket shows records only, by reading without waiting. What is no data is
+// a farewell, or too rare between two requests to be worth telling from the beginning of some: it ends the connection too.
+func (bc *backendConn) lookInside(socket sight) sight {
 	var one [1]byte
-	bc.link.interrupt()
+	bc.link.atOnce = true
 	n, err := bc.rw.Read(one[:])
-	bc.link.resume()
+	bc.link.atOnce = false
 	switch {
 	case n > 0:
 		return sightData
-	case errors.Is(err, errInterrupted):
+	case socket == sightQuiet && errors.Is(err, errInterrupted):
 		return sightQuiet
 	}
 	return sightFIN

@@ -48,6 +48,8 @@ type link struct {
 
 	interrupted atomic.Bool
 
+	atOnce bool // the reader wants what is there and does not wait
+
 	early []byte // bytes read off the socket before the connection was anybody's; Read gives them out first
 
 	peeker peeker
@@ -104,6 +106,9 @@ func (l *link) Read(p []byte) (int, error) {
 		l.early = l.early[n:]
 		return n, nil
 	}
+	if l.atOnce {
+		return l.readNow(p)
+	}
 	for {
 		n, err := l.Conn.Read(p)
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -118,6 +123,22 @@ func (l *link) Read(p []byte) (int, error) {
 		}
 		l.armRead(l.readLimit)
 	}
+}
+
+// readNow reads what the socket holds, whatever its deadline. It returns errInterrupted if that is nothing.
+func (l *link) readNow(p []byte) (n int, err error) {
+	if broken := l.raw.Control(func(fd uintptr) { n, err = unix.Read(int(fd), p) }); broken != nil {
+		return 0, broken
+	}
+	switch {
+	case err == unix.EAGAIN || err == unix.EINTR:
+		return 0, errInterrupted
+	case err != nil:
+		return 0, err
+	case n == 0:
+		return 0, io.EOF
+	}
+	return n, nil
 }
 
 // Write writes all of p. It returns errSlowPeer when the peer takes less than its rate over a window.
