@@ -46,6 +46,16 @@ func (s *scriptedStore) checker(context.Context) (int64, error)          { retur
 func (s *scriptedStore) ping(context.Context) error                      { return nil }
 func (s *scriptedStore) close()                                          {}
 
+// awaitAsked returns when the store was asked once more.
+func (s *scriptedStore) awaitAsked(t *testing.T) {
+	t.Helper()
+	select {
+	case <-s.asked:
+	case <-time.After(5 * time.Second):
+		t.Fatal("the store was not asked")
+	}
+}
+
 // A read that saw a list between DEL and RPUSH, and is overtaken by a later read that saw the whole
 // of it, must not answer those who wait for it with nothing.
 func TestFlight_OvertakenReadOfATornListAnswersWithTheNewerOne(t *testing.T) {
@@ -53,12 +63,12 @@ func TestFlight_OvertakenReadOfATornListAnswersWithTheNewerOne(t *testing.T) {
 	c, s := newScripted(t)
 	s.replies <- reading{list: []string{"a", "http://10.0.0.1"}}
 	wantAnswer(t, c, "a.example", "http://10.0.0.1")
-	<-s.asked
+	s.awaitAsked(t)
 
 	c.listChanged("a.example") // DEL
 	torn := make(chan string, 1)
 	go func() { torn <- answer(c, "a.example") }()
-	<-s.asked // the torn read is on its way
+	s.awaitAsked(t) // the torn read is on its way
 
 	c.mu.Lock()
 	early := c.flights["a.example"]
@@ -67,7 +77,7 @@ func TestFlight_OvertakenReadOfATornListAnswersWithTheNewerOne(t *testing.T) {
 
 	late := make(chan string, 1)
 	go func() { late <- answer(c, "a.example") }()
-	<-s.asked
+	s.awaitAsked(t)
 	c.mu.Lock()
 	later := c.flights["a.example"]
 	c.mu.Unlock()
@@ -102,4 +112,29 @@ func TestFlight_OvertakenReadOfATornListAnswersWithTheNewerOne(t *testing.T) {
 			t.Fatal("a lookup did not return")
 		}
 	}
+}
+
+// What changed while the watch was away was never announced, so nothing of the time before counts
+// as fresh afterwards. The same holds for a push that says that everything may have changed.
+func TestEpoch_NothingOfTheTimeBeforeStaysFresh(t *testing.T) {
+	t.Parallel()
+	c, s := newScripted(t)
+	s.replies <- reading{list: []string{"a", "http://10.0.0.1"}}
+	wantAnswer(t, c, "a.example", "http://10.0.0.1")
+	s.awaitAsked(t)
+
+	c.down(errDown)
+	wantAnswer(t, c, "a.example", "http://10.0.0.1") // from memory: no reply is at hand
+	c.up()
+	s.replies <- reading{list: []string{"a", "http://10.0.0.2"}}
+	wantAnswer(t, c, "a.example", "http://10.0.0.2")
+	s.awaitAsked(t)
+
+	c.flushed()
+	s.replies <- reading{list: []string{"a", "http://10.0.0.3"}}
+	wantAnswer(t, c, "a.example", "http://10.0.0.3")
+
+	c.up() // another node took over without a gap
+	s.replies <- reading{list: []string{"a", "http://10.0.0.4"}}
+	wantAnswer(t, c, "a.example", "http://10.0.0.4")
 }
