@@ -161,18 +161,21 @@ func (p *process) await(what string, claim func() bool) {
 // awaitLog waits for a line with all the parts.
 func (p *process) awaitLog(parts ...string) {
 	p.t.Helper()
-	p.await(fmt.Sprintf("log line with %q", parts), func() bool {
-	lines:
-		for line := range strings.Lines(p.log.String()) {
-			for _, part := range parts {
-				if !strings.Contains(line, part) {
-					continue lines
-				}
+	p.await(fmt.Sprintf("log line with %q", parts), func() bool { return hasLine(p.log.String(), parts...) })
+}
+
+// hasLine reports whether a line of the log has all the parts.
+func hasLine(log string, parts ...string) bool {
+lines:
+	for line := range strings.Lines(log) {
+		for _, part := range parts {
+			if !strings.Contains(line, part) {
+				continue lines
 			}
-			return true
 		}
-		return false
-	})
+		return true
+	}
+	return false
 }
 
 func (p *process) signal(s syscall.Signal) {
