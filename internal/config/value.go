@@ -21,7 +21,7 @@ func setNode(p any, n node) error {
 		}
 		return setText(p, n.text)
 	case *int, *int64, *time.Duration:
-		// Hipache: JavaScript takes "80" where 80 is meant, so files with it exist.
+		// JavaScript takes "80" where 80 is meant, so files with it exist (Hipache: lib/config/config.js).
 		if n.kind != numberNode && n.kind != stringNode {
 			return errors.New(numberKind(p))
 		}
