@@ -73,7 +73,7 @@ func newEdge(t testing.TB, routes routeList, change ...func(*setup)) *edge {
 	t.Helper()
 	e := &edge{t: t, metrics: metrics.NewSet(), served: make(chan error, 1)}
 	dir := t.TempDir()
-	s := setup{Config: proxy.DefaultConfig(), opsLog: io.Discard}
+	s := setup{Config: proxy.DefaultConfig(), opsLog: t.Output()}
 	s.Version = "1.2.3"
 	if routes != nil {
 		e.file = filepath.Join(dir, "routes.json")

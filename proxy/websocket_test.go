@@ -268,7 +268,7 @@ func TestWebSocket_Shutdown(t *testing.T) {
 	done := make(chan error, 1)
 	start := time.Now()
 	go func() { done <- e.shutdown(ctx) }()
-	eventually(t, "the drain", func() bool { return e.metric("sluice_draining") == 1 })
+	eventually(t, "the end of accepting", func() bool { return refuses(e.addr) })
 	echo(t, c, []byte("still there"))
 	if err := <-done; err == nil {
 		t.Error("Shutdown says that everything ended, although a tunnel was cut")
