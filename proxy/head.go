@@ -80,9 +80,9 @@ func (h *head) scan(b []byte, rules *headRules) (n int, bad Kind) {
 	}
 }
 
-// plausible reports whether a request line ends like one: HTTP/0.9 and other protocols have no head to wait for.
+// plausible reports whether a request line begins and ends like one: HTTP/0.9 and other protocols have no head to wait for.
 func plausible(line []byte) bool {
-	return bytes.HasPrefix(line[bytes.LastIndexByte(line, ' ')+1:], []byte("HTTP/"))
+	return token[line[0]] && bytes.HasPrefix(line[bytes.LastIndexByte(line, ' ')+1:], []byte("HTTP/"))
 }
 
 // unfinished judges the bytes after the last line end: what can't become a head is refused without waiting for more.

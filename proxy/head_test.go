@@ -94,6 +94,8 @@ func TestHead_Request(t *testing.T) {
 	refuse("GET /\r\n")    // HTTP/0.9 has no head to wait for.
 	refuse("GET / HTTP/1.1 \r\n")
 	refuse("hello\r\n")
+	refuse(" " + requestLine)
+	refuse("@GET / HTTP/1.1\r\n")
 	refuse("GET / HTTP/1.1\n\n")
 	refuse("GET / HTTP/1.1\r\r\n\r\n")
 	refuse("GET / HTTP/1.1\r\nX: a\n\r\n")
