@@ -202,7 +202,8 @@ func (e *edge) awaitRoutes() error {
 			return fmt.Errorf("take over: the store has not answered in %v, and the old process has routes; "+
 				"try again when the store is back, or restart without them", storeTimeout)
 		}
-		e.log.Warn("the store does not answer, and the old process has no routes either: starting without", "waited", storeTimeout.String())
+		e.log.Warn("the store does not answer, and the old process has no routes either: starting without",
+			"waited", storeTimeout.String())
 		return nil
 	}
 	return nil
@@ -259,7 +260,8 @@ func (e *edge) announce() {
 	for i, d := range e.started.Driver {
 		drivers[i] = config.HideURL(d)
 	}
-	e.log.Info("sluice started", "version", programVersion(), "pid", os.Getpid(), "driver", drivers, "config", e.started.File)
+	e.log.Info("sluice started", "version", programVersion(), "pid", os.Getpid(),
+		"driver", drivers, "config", e.started.File)
 }
 
 var (

@@ -150,7 +150,8 @@ func (h *handover) begin(haveRoutes bool) error {
 	case h.done != nil:
 		return errors.New("one is under way")
 	case h.takesOver() && !h.oldGone.Load():
-		return fmt.Errorf("the process before this one (pid %d) still drains; wait for its end, or end it with SIGTERM", h.oldPID)
+		return fmt.Errorf("the process before this one (pid %d) still drains; wait for its end, or end it with SIGTERM",
+			h.oldPID)
 	}
 	cold := ""
 	if !haveRoutes {

@@ -33,7 +33,8 @@ func TestHandover_LosesNoRequest(t *testing.T) {
 	d.awaitStatus("www.example.com", http.StatusOK)
 	d.client.CloseIdleConnections() // the old process would wait for their next request
 
-	l := &load{limit: requests}
+	l := &load{least: requests}
+	t.Cleanup(l.stop)
 	for range clients {
 		l.add(d.base, loadRequests())
 	}
@@ -50,7 +51,7 @@ func TestHandover_LosesNoRequest(t *testing.T) {
 		}
 		t.Logf("pid %d handed over to %d, %d answers meanwhile", old, d.pid, l.answered.Load()-before)
 	}
-	l.wait()
+	l.stop()
 	if first := l.first.Load(); first != nil {
 		t.Fatalf("%d of %d requests failed, the first one: %v", l.failed.Load(), l.failed.Load()+l.answered.Load(), *first)
 	}
@@ -88,9 +89,10 @@ func countLines(t *testing.T, file, text string) (n int64) {
 // enoughFailures end a load: nothing is learned from more.
 const enoughFailures = 100
 
-// load is requests that are sent until the limit is reached.
+// load is requests that go on until it is stopped, and beyond if they are not many enough yet.
 type load struct {
-	limit       int64
+	least       int64
+	stopped     atomic.Bool
 	answered    atomic.Int64
 	logged      atomic.Int64 // those that leave a line in the access log
 	failed      atomic.Int64
@@ -105,7 +107,7 @@ func (l *load) add(base string, requests []string) {
 	c := &loadClient{load: l, address: strings.TrimPrefix(base, "http://")}
 	l.clients.Go(func() {
 		defer c.close()
-		for i := 0; l.answered.Load() < l.limit && l.failed.Load() < enoughFailures; i++ {
+		for i := 0; !l.enough(); i++ {
 			request := requests[i%len(requests)]
 			if err := c.send(request); err != nil {
 				l.failed.Add(1)
@@ -121,7 +123,15 @@ func (l *load) add(base string, requests []string) {
 	})
 }
 
-func (l *load) wait() { l.clients.Wait() }
+func (l *load) enough() bool {
+	return l.stopped.Load() && l.answered.Load() >= l.least || l.failed.Load() >= enoughFailures
+}
+
+// stop ends the load and waits for its clients.
+func (l *load) stop() {
+	l.stopped.Store(true)
+	l.clients.Wait()
+}
 
 // loadClient is one client of a load. Nothing is sent twice.
 type loadClient struct {
@@ -151,7 +161,7 @@ func (c *loadClient) send(request string) error {
 	if err != nil {
 		return fmt.Errorf("read head: %w", err)
 	}
-	defer answer.Body.Close() //nolint:errcheck // it was only read
+	defer answer.Body.Close()
 	if _, err := io.Copy(io.Discard, answer.Body); err != nil {
 		return fmt.Errorf("read body: %w", err)
 	}

@@ -51,19 +51,25 @@ func TestHandover_FailureLeavesTheOldProcess(t *testing.T) {
 	}{
 		{
 			"mistake in the configuration", func() { writeFile(t, file, `{"server": {"retryOnEror": 1}}`) },
-			[]string{"not handed over, this process goes on serving", "exit status 1"}, `did you mean "server.retryOnError"?`,
+			[]string{"not handed over, this process goes on serving", "exit status 1"},
+			`did you mean "server.retryOnError"?`,
 		},
 		{
 			"port taken", func() { writeFile(t, file, `{"https": {"bind": "`+taken.Addr()+`", "cert": "x", "key": "y"}}`) },
-			[]string{"not handed over", "exit status 1"}, "another process has that port",
+			[]string{"not handed over", "exit status 1"},
+			"another process has that port",
 		},
 		{
 			"no program", func() { _ = os.Remove(d.binary) },
-			[]string{"not handed over", "can't start", d.binary}, "",
+			[]string{"not handed over", "can't start", d.binary},
+			"",
 		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			outer := d.t
+			d.t = t
+			defer func() { d.t = outer }()
 			tt.damage()
 			before := len(d.log.String())
 			d.kill(d.pid, syscall.SIGUSR2)
@@ -134,7 +140,7 @@ func TestHandover_TunnelsGoOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.CloseNow() //nolint:errcheck // the other side has closed it
+	defer conn.CloseNow()
 	echo := func() error {
 		if err := conn.Write(ctx, websocket.MessageText, []byte("hello")); err != nil {
 			return err
@@ -225,7 +231,7 @@ func (c *keptConn) ask() *http.Response {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	defer response.Body.Close() //nolint:errcheck // it was only read
+	defer response.Body.Close()
 	if _, err := io.Copy(io.Discard, response.Body); err != nil {
 		c.t.Fatal(err)
 	}
