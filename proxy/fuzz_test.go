@@ -166,7 +166,7 @@ func FuzzChunkedBody(f *testing.F) {
 		}
 		data, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(raw)))
 		switch {
-		case whole.err == nil && strings.Contains(whole.data, string(data)) && err != nil && hasSpacedExtension(raw):
+		case whole.err == nil && strings.HasPrefix(whole.data, string(data)) && err != nil && hasSpacedExtension(raw):
 			// RFC 9112 §7.1.1 allows white space before an extension, net/http does not.
 		case whole.err == nil && (err != nil || string(data) != whole.data):
 			t.Fatalf("%q: got %q, net/http %q, %v", raw, whole.data, data, err)
