@@ -434,6 +434,48 @@ func TestCompat_AccessLogLine(t *testing.T) {
 	}
 }
 
+// Nothing that a client sent, or that stands in the store, can break a line of the log or of a head.
+func TestCompat_HostileTextIsEscaped(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Echo(t, "b")
+	e := newEdge(t, routeList{"a.example": {"my\r\nX-Evil: 1\"site", b.URL()}})
+	a := e.get("a.example", "X-Debug: 1", "User-Agent: \" 200 1 \"-\" \\\x80")
+	if got := a.Header.Get("X-Evil"); a.StatusCode != 200 || got != "" {
+		t.Errorf("status %d with X-Evil %q", a.StatusCode, got)
+	}
+	c := e.dial()
+	c.send("GET /bad\x00target HTTP/1.1\r\n\r\n")
+	wantStatus(t, c.answer("GET"), 400, "bad_request")
+	c = e.dial()
+	c.send("\x16\x03\x01 binary")
+	wantStatus(t, c.answer("GET"), 400, "bad_request")
+	lines := e.awaitLog(3)
+	if len(lines) != 3 {
+		t.Errorf("%d lines for 3 requests:\n%q", len(lines), lines)
+	}
+	for _, line := range lines {
+		if strings.ContainsFunc(line, func(r rune) bool { return r < 0x20 || r == 0x7f }) || strings.Contains(line, `"" 200 1 "-"`) {
+			t.Errorf("line %q", line)
+		}
+	}
+	if !strings.Contains(lines[1], `" 400 `) || !strings.Contains(lines[1], ` "-" `) {
+		t.Errorf("line of a bad request: %q", lines[1])
+	}
+}
+
+// A backend that is one of our own listeners would be asked for ever; it is refused when its list is read.
+func TestCompat_OwnListenerIsNoBackend(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Echo(t, "b")
+	e := newEdge(t, one("a.example", b.URL()), func(s *setup) {
+		s.cache.Own = func(address string) bool { return address == b.Addr() }
+	})
+	wantStatus(t, e.get("a.example"), 502, "backend_invalid")
+	if n := b.Connects(); n != 0 {
+		t.Errorf("%d connections to it", n)
+	}
+}
+
 // planb's own: statuses, messages, request ids, log fields.
 func TestCompat_PlanbAnswers(t *testing.T) {
 	t.Parallel()

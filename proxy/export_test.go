@@ -5,6 +5,16 @@ import "time"
 // SweepPools does what the background sweep will do when d has passed.
 func (s *Server) SweepPools(d time.Duration) { s.pools.sweep(now().after(d)) }
 
+// InFlight returns how many requests hold or wait for a place at a backend.
+func (s *Server) InFlight() (n int64) {
+	s.pools.mu.RLock()
+	defer s.pools.mu.RUnlock()
+	for _, p := range s.pools.m {
+		n += p.active.Load() + p.waiting.Load()
+	}
+	return n
+}
+
 // ForgetSurplus lets backends that sent surplus bytes be trusted again at once.
 func (s *Server) ForgetSurplus() {
 	s.pools.mu.RLock()

@@ -116,6 +116,39 @@ func TestLimits_Body(t *testing.T) {
 	}
 }
 
+// A backend's head has limits too, wider ones: what exceeds them is a bad answer, not somebody's memory.
+func TestLimits_AnswerHead(t *testing.T) {
+	t.Parallel()
+	const end = "Content-Length: 2\r\n\r\nok"
+	for _, tt := range []struct {
+		name, answer string
+		status       int
+	}{
+		{"large", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 60<<10) + "\r\n" + end, 200},
+		{"too large", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n" + end, 502},
+		{"many fields", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X: x\r\n", 490) + end, 200},
+		{"too many fields", "HTTP/1.1 200 OK\r\n" + strings.Repeat("X: x\r\n", 510) + end, 502},
+		{"interim answers", strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 16) + "HTTP/1.1 200 OK\r\n" + end, 200},
+		{"too many interim answers", strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 40), 502},
+	} {
+		b := backendtest.Canned(t, tt.answer)
+		e := newEdge(t, one("a.example", b.URL()))
+		c := e.dial()
+		c.send(request("GET", "/", "a.example"))
+		a := c.answer("GET")
+		for a.StatusCode == 103 {
+			a = c.answer("GET")
+		}
+		cause := ""
+		if tt.status == 502 {
+			cause = "bad_answer"
+		}
+		if a.StatusCode != tt.status || a.cause() != cause {
+			t.Errorf("%s: %d %q, want %d %q", tt.name, a.StatusCode, a.cause(), tt.status, cause)
+		}
+	}
+}
+
 // At MaxConnections new clients wait in the kernel's queue, and are served when others leave.
 func TestLimits_MaxConnectionsWaits(t *testing.T) {
 	t.Parallel()

@@ -186,6 +186,13 @@ func TestMixing(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	wg.Wait()
+	e.awaitMetric("sluice_connections", 0)
+	if n := e.server.InFlight(); n != 0 {
+		t.Errorf("%d requests are still counted at their backends", n)
+	}
+	if n := e.metric("sluice_panics_total"); n != 0 {
+		t.Errorf("%v panics", n)
+	}
 	if n := e.metric("sluice_backend_surplus_bytes_total"); n < 10 {
 		t.Errorf("surplus bytes were found %v times only", n)
 	}

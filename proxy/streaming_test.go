@@ -61,7 +61,7 @@ const bulk = 32 << 20
 // Large bodies pass without being gathered: what the process allocates meanwhile is a small part of them. Not parallel, so
 // that nobody else allocates.
 func TestStreaming_BoundedMemory(t *testing.T) {
-	piece := make([]byte, 64<<10)
+	piece, buf := make([]byte, 64<<10), make([]byte, 64<<10)
 	b := backendtest.Raw(t, func(c *backendtest.Conn) {
 		buf := make([]byte, 64<<10)
 		for {
@@ -115,7 +115,7 @@ func TestStreaming_BoundedMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, a.Body, piece)
+		n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, a.Body, buf)
 		runtime.ReadMemStats(&after)
 		if err != nil || n != int64(tt.down) || a.Header.Get("X-Got") != strconv.Itoa(tt.up) {
 			t.Errorf("%s: %d bytes down, %s up, %v", tt.name, n, a.Header.Get("X-Got"), err)
