@@ -207,29 +207,19 @@ func hexDigit(c byte) int {
 
 var trailerRules = headRules{maxBytes: maxTrailerBytes, maxFields: maxTrailers, section: true}
 
-// readTrailer reads the trailer section, which ends like a head. It returns io.EOF when it is complete. The fields are
-// copied: they outlive the buffer's next use.
+// readTrailer reads the trailer section, which ends like a head, line by line as it comes. It returns io.EOF when it is
+// complete. The fields are copied: they outlive the buffer's next use.
 func (b *body) readTrailer(p []byte) error {
-	if len(p) < 2 {
-		return nil
-	}
-	if p[0] == '\r' && p[1] == '\n' {
-		b.src.consume(2)
-		return io.EOF
-	}
-	end := bytes.Index(p, []byte("\r\n\r\n"))
-	if end < 0 {
-		if len(p) > maxTrailerBytes || bytes.Contains(p, []byte("\n\n")) || bytes.Contains(p, []byte("\n\r\n")) {
-			return errBodySyntax
-		}
-		return nil
-	}
-	section := bytes.Clone(p[:end+4])
-	b.trailer.reset()
-	if n, bad := b.trailer.scan(section, &trailerRules); bad != 0 || n != len(section) {
+	n, bad := b.trailer.scan(p, &trailerRules)
+	switch {
+	case bad != 0:
 		return errBodySyntax
+	case n == 0:
+		return nil
+	case len(b.trailer.fields) > 0:
+		b.trailer.b = bytes.Clone(p[:n])
 	}
-	b.src.consume(end + 4)
+	b.src.consume(n)
 	return io.EOF
 }
 
