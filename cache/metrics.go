@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 
 	"github.com/VictoriaMetrics/metrics"
+
+	"sluice/internal/histogram"
 )
 
 // hitStripes spreads the counter of hits over cache lines; a power of two.
@@ -40,7 +42,7 @@ type counters struct {
 	invalidations, flushes, revalidations, torn *metrics.Counter
 	listsCut                                    *metrics.Counter
 	outage                                      *metrics.FloatCounter
-	roundTrip                                   *metrics.Histogram
+	roundTrip                                   *histogram.Histogram
 	evictions                                   [spaceKinds]*metrics.Counter
 	marks                                       [markResults]*metrics.Counter
 }
@@ -61,7 +63,7 @@ func newCounters(set *metrics.Set, c *Cache) *counters {
 		torn:          set.NewCounter("sluice_route_torn_writes_saved_total"),
 		listsCut:      set.NewCounter("sluice_route_lists_cut_total"),
 		outage:        set.NewFloatCounter("sluice_store_outage_seconds_total"),
-		roundTrip:     set.NewHistogram("sluice_store_round_trip_seconds"),
+		roundTrip:     histogram.New(set, "sluice_store_round_trip_seconds"),
 	}
 	for k, name := range spaceNames {
 		m.evictions[k] = set.NewCounter(fmt.Sprintf("sluice_route_evictions_total{space=%q}", name))

@@ -205,7 +205,7 @@ func (s *redisStore) read(ctx context.Context, name string, wantDead bool) (read
 		}
 		start := time.Now()
 		r, err := s.readOnce(ctx, client, name, wantDead)
-		s.m.roundTrip.UpdateDuration(start)
+		s.m.roundTrip.Update(time.Since(start))
 		if err == nil {
 			return r, nil
 		}

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+
+	"sluice/internal/histogram"
 )
 
 // Limits that can be hit, as label values of sluice_limited_total.
@@ -35,8 +37,8 @@ type proxyMetrics struct {
 	retries        [kindCount]*metrics.Counter
 	limited        [limitCount]*metrics.Counter
 	tunnelBytes    [2]*metrics.Counter
-	duration       *metrics.Histogram
-	backendTime    *metrics.Histogram
+	duration       *histogram.Histogram
+	backendTime    *histogram.Histogram
 	sentBytes      *metrics.Counter
 	receivedBytes  *metrics.Counter
 	attempts       *metrics.Counter
@@ -58,8 +60,8 @@ type proxyMetrics struct {
 
 func newProxyMetrics(set *metrics.Set, s *Server) *proxyMetrics {
 	m := &proxyMetrics{
-		duration:          set.NewHistogram("sluice_request_duration_seconds"),
-		backendTime:       set.NewHistogram("sluice_backend_duration_seconds"),
+		duration:          histogram.New(set, "sluice_request_duration_seconds"),
+		backendTime:       histogram.New(set, "sluice_backend_duration_seconds"),
 		sentBytes:         set.NewCounter("sluice_response_body_bytes_total"),
 		receivedBytes:     set.NewCounter("sluice_request_body_bytes_total"),
 		attempts:          set.NewCounter("sluice_attempts_total"),
@@ -109,9 +111,9 @@ func (m *proxyMetrics) request(status int, total, backend time.Duration, sent, r
 		class = 0
 	}
 	m.requests[class].Inc()
-	m.duration.Update(total.Seconds())
+	m.duration.Update(total)
 	if backend > 0 {
-		m.backendTime.Update(backend.Seconds())
+		m.backendTime.Update(backend)
 	}
 	if sent > 0 {
 		m.sentBytes.AddInt64(sent)
