@@ -276,7 +276,7 @@ func TestCompat_DebugHeaders(t *testing.T) {
 		t.Errorf("an empty X-Debug-Router brought %q", got)
 	}
 	a = e.get("unknown.example", "X-Debug: 1")
-	if got := a.Header.Get("X-Debug-Error"); got != "Application not found" || a.Header.Get("X-Debug-Version-Hipache") != "1.2.3" {
+	if got := a.Header.Get("X-Debug-Error"); got != "frontend not found" || a.Header.Get("X-Debug-Version-Hipache") != "1.2.3" {
 		t.Errorf("error answer: X-Debug-Error %q, version %q", got, a.Header.Get("X-Debug-Version-Hipache"))
 	}
 }

@@ -11,7 +11,7 @@
 //
 // fasthttp carries both ends of the connection handling: its Server accepts, runs the TLS handshake and keeps the pool
 // of goroutines; one of its HostClients per backend is the pool of connections. The messages in between are ours: heads
-// are judged once, byte for byte, and are forwarded as they came (see head.go, framing.go, body.go), because an
+// are judged once, byte for byte, and are forwarded as they came (see head.go, request.go, response.go, body.go), because an
 // intermediary that re-serialises what it parsed is where smuggling and lost header fields come from.
 //
 // The package never imports a Redis client and never talks to a store: routes come from package cache, which answers from

@@ -80,7 +80,7 @@ var outcomes = [kindCount]outcome{
 	KindBadRequest:     {"bad_request", 400, SourceClient, "Bad request", slog.LevelDebug, retryNever, false, true},
 	KindNoHost:         {"no_host", 400, SourceClient, "no host header", slog.LevelDebug, retryNever, false, true},
 	KindBadHost:        {"bad_host", 400, SourceClient, "Bad host header", slog.LevelDebug, retryNever, false, true},
-	KindUnknownHost:    {"unknown_host", 400, SourceClient, "Application not found", slog.LevelDebug, retryNever, false, false},
+	KindUnknownHost:    {"unknown_host", 400, SourceClient, "frontend not found", slog.LevelDebug, retryNever, false, false},
 	KindMethodRefused:  {"method_refused", 405, SourceClient, "Method not allowed", slog.LevelDebug, retryNever, false, true},
 	KindRequestTimeout: {"request_timeout", 408, SourceClient, "Request timeout", slog.LevelDebug, retryNever, false, true},
 	KindBodyTooLarge:   {"body_too_large", 413, SourceClient, "Request body too large", slog.LevelDebug, retryNever, false, true},
