@@ -77,6 +77,9 @@ func (x *exchange) ping() {
 // admit applies the checks that need nothing but the head.
 func (s *Server) admit(x *exchange) Error {
 	x.debug = x.req.debug && x.mayDebug()
+	if x.req.absolute && !x.req.hostIsValid() {
+		return failed(KindBadHost)
+	}
 	host, err := cache.AppendHost(x.hostBuf[:0], x.req.authority)
 	switch {
 	case errors.Is(err, cache.ErrNoHost):
@@ -186,8 +189,7 @@ func (s *Server) fence(x *exchange) {
 	if r == nil {
 		return
 	}
-	s.metrics.panics.Inc()
-	s.log.Error("panic in a request", "panic", r, "stack", string(debug.Stack()))
+	s.tellPanic("request", r)
 	func() {
 		defer func() { _ = recover() }() // The state may be broken in more than one place.
 		x.letGo(false)
@@ -196,6 +198,20 @@ func (s *Server) fence(x *exchange) {
 	x.closing = true
 	s.settle(x)
 	s.finish(x)
+}
+
+// survive keeps a panic in a goroutine from ending the process, where no fence is around or the fence itself failed. end
+// gives up what the goroutine worked on. It is deferred.
+func (s *Server) survive(where string, end func()) {
+	if r := recover(); r != nil {
+		s.tellPanic(where, r)
+		end()
+	}
+}
+
+func (s *Server) tellPanic(where string, r any) {
+	s.metrics.panics.Inc()
+	s.log.Error("panic in a "+where, "panic", r, "stack", string(debug.Stack()))
 }
 
 // lingers reports whether bytes of the request may still be on their way although its end was not found.

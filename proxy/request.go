@@ -3,6 +3,8 @@ package proxy
 import (
 	"bytes"
 	"math"
+
+	"sluice/cache"
 )
 
 // framing says how the end of a body is found (RFC 9112 §6.3).
@@ -151,6 +153,17 @@ func (r *request) absoluteForm(t []byte) bool {
 		r.target = []byte("*")
 	}
 	return len(r.authority) > 0
+}
+
+// hostIsValid reports whether the Host field that an absolute-form target overrides could stand alone. A wrong one is
+// refused all the same (RFC 9112 §3.2); an empty one is what a URI without an authority sends.
+func (r *request) hostIsValid() bool {
+	v := r.value(fieldHost)
+	if len(v) == 0 {
+		return true
+	}
+	_, err := cache.AppendHost(nil, v)
+	return err == nil
 }
 
 // readFields takes from the fields what decides framing, host and connection.
