@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"sync/atomic"
 	"time"
 )
@@ -58,6 +59,8 @@ type tunnel struct {
 	idle int64 // nanoseconds; 0 = no limit
 	last atomic.Int64
 	down int64 // bytes to the client
+
+	finished atomic.Bool // one side has sent its FIN
 }
 
 // run copies both ways and returns when both directions have ended.
@@ -76,7 +79,7 @@ func (t *tunnel) run(client, backend tunnelEnd) {
 }
 
 // copy moves bytes from one end to the other. At a FIN it passes the FIN on and leaves the other direction open; at
-// anything worse both ends are closed.
+// anything worse both ends are ended.
 func (t *tunnel) copy(to, from tunnelEnd) (n int64) {
 	for {
 		p := from.src.buffered()
@@ -84,7 +87,8 @@ func (t *tunnel) copy(to, from tunnelEnd) (n int64) {
 			m, err := to.rw.Write(p)
 			n += int64(m)
 			if err != nil {
-				t.cut(to, from)
+				// An end that has finished and takes no more has not failed: what it said must still arrive.
+				t.end(t.finished.Load() || ended(err), to, from)
 				return n
 			}
 			from.src.consume(len(p))
@@ -93,12 +97,13 @@ func (t *tunnel) copy(to, from tunnelEnd) (n int64) {
 		switch err := t.fill(from); {
 		case err == nil:
 		case err == io.EOF:
+			t.finished.Store(true)
 			if closeWrite(to) != nil {
-				t.cut(to, from)
+				t.end(true, to, from)
 			}
 			return n
 		default:
-			t.cut(to, from)
+			t.end(ended(err), to, from)
 			return n
 		}
 	}
@@ -124,10 +129,19 @@ func (t *tunnel) fill(from tunnelEnd) error {
 	}
 }
 
-// cut ends both connections at once.
-func (t *tunnel) cut(a, b tunnelEnd) {
-	_ = a.link.Close()
-	_ = b.link.Close()
+// ended reports whether an error is of our own making: the idle limit, or a connection that we have closed.
+func ended(err error) bool { return errors.Is(err, errTimedOut) || errors.Is(err, net.ErrClosed) }
+
+// end closes both connections. A failure of one is passed on as what it is, by an RST, which nobody takes for the end of
+// what was sent.
+func (t *tunnel) end(quietly bool, a, b tunnelEnd) {
+	for _, e := range []tunnelEnd{a, b} {
+		if quietly {
+			_ = e.link.Close()
+		} else {
+			e.link.reset()
+		}
+	}
 }
 
 // closeWrite passes a FIN on.
