@@ -10,8 +10,10 @@ BENCHSTAT     := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-# FUZZTIME is how long each fuzz target runs, COUNT how often each benchmark does.
+# FUZZTIME is how long each fuzz target runs, SOAKTIME each pair of WebSocket libraries; COUNT is how often each
+# benchmark runs.
 FUZZTIME ?= 1m
+SOAKTIME ?= 10m
 COUNT    ?= 10
 BENCH    ?= .
 # Packages with benchmarks, and those whose tests hold allocation budgets.
@@ -73,6 +75,10 @@ fuzz: ## Run each fuzz target for FUZZTIME (1m).
 			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" || exit 1; \
 		done; \
 	done
+
+.PHONY: soak-websocket
+soak-websocket: deps ## Let WebSocket libraries talk through sluice for SOAKTIME (10m), with checksums.
+	go test -count=1 -timeout 0 -v -run '^TestWebSocket_Soak$$' ./proxy -soak $(SOAKTIME)
 
 .PHONY: cover
 cover: deps ## Run the tests and show how much of the code they reach.
