@@ -47,6 +47,7 @@ type setup struct {
 	pages    pages.Options
 	log      accesslog.Options
 	noRoutes bool // a server without a cache: every lookup panics
+	noPages  bool // a server without pages: every error answer panics
 	wrap     func(net.Listener) net.Listener
 	opsLog   io.Writer // operational log
 }
@@ -108,6 +109,9 @@ func (e *edge) start(s *setup) {
 	errorPages, err := pages.New(s.pages)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if s.noPages {
+		errorPages = nil
 	}
 	if e.access, err = accesslog.Open(s.log); err != nil {
 		t.Fatal(err)

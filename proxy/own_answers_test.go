@@ -185,6 +185,22 @@ func TestOwnAnswers_Panic(t *testing.T) {
 	}
 }
 
+// A panic that the request's own fence can't mend costs the connection, not the process.
+func TestOwnAnswers_PanicInTheErrorAnswer(t *testing.T) {
+	t.Parallel()
+	e := newEdge(t, routeList{}, func(s *setup) { s.noPages = true })
+	c := e.dial()
+	c.send(request("GET", "/", "unknown.example"))
+	c.wantEnd()
+	if a := e.get("__ping__"); a.StatusCode != 200 {
+		t.Errorf("ping after the panic: %d", a.StatusCode)
+	}
+	if n := e.metric("sluice_panics_total"); n != 2 {
+		t.Errorf("%v panics counted, want that in the answer and that in the fence", n)
+	}
+	e.awaitMetric("sluice_connections", 0)
+}
+
 // lockedBuffer collects what several goroutines write.
 type lockedBuffer struct {
 	mu sync.Mutex

@@ -139,11 +139,13 @@ func (s *Server) serveConn(nc net.Conn) error {
 	}
 	c := acquireClientConn(s, a)
 	s.conns.add(c)
-	defer func() {
+	defer s.survive("connection", func() { // c is not used again: its state is anybody's guess.
 		s.conns.remove(c)
-		c.release()
-	}()
+		a.link.reset()
+	})
 	c.serve()
+	s.conns.remove(c)
+	c.release()
 	return nil
 }
 

@@ -105,11 +105,16 @@ func (u *upload) stop() {
 
 func (u *upload) run() {
 	defer func() { u.done <- struct{}{} }()
-	err := u.copy()
-	if err.Kind == KindNone {
+	defer u.x.srv.survive("body's upload", func() { u.finish(failed(KindInternal)) })
+	u.finish(u.copy())
+}
+
+// finish tells the exchange how the streaming ended.
+func (u *upload) finish(e Error) {
+	if e.Kind == KindNone {
 		u.state.Store(int32(uploadComplete))
 	} else {
-		u.err = err
+		u.err = e
 		u.state.Store(int32(uploadFailed))
 	}
 	u.up.link.interrupt()

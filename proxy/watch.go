@@ -47,6 +47,7 @@ const pollEvery = 50 * time.Millisecond
 
 func (w *watch) run() {
 	defer func() { w.done <- struct{}{} }()
+	defer w.x.srv.survive("watch", func() {}) // The client is not watched then; that ends nothing.
 	l := w.link
 	saw, err := l.await()
 	if errors.Is(err, os.ErrDeadlineExceeded) {
