@@ -113,7 +113,12 @@ func (c *clientConn) watch() { c.watcher.start() }
 func (c *clientConn) unwatch() { c.watcher.stop() }
 
 // trailers implements downstream.
-func (c *clientConn) trailers() *head { return &c.body.trailer }
+func (c *clientConn) trailers() *head {
+	if c.x.req.options {
+		c.body.trailer.dropListed(&c.x.req.head)
+	}
+	return &c.body.trailer
+}
 
 // consumeBody drops a whole body from the buffer after the exchange, so that the next request follows.
 func (c *clientConn) consumeBody() {

@@ -1,6 +1,9 @@
 package proxy
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // field is one header field of a head.
 type field struct {
@@ -222,6 +225,11 @@ func (h *head) listsField(name []byte) bool {
 		}
 	}
 	return false
+}
+
+// dropListed takes the fields that a Connection field of m names off the trailer section h (RFC 9110 §7.6.1).
+func (h *head) dropListed(m *head) {
+	h.fields = slices.DeleteFunc(h.fields, func(f field) bool { return m.listsField(f.name.of(h.b)) })
 }
 
 // appendField copies field f to dst: as it came if the line is regular, rebuilt otherwise.

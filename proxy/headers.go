@@ -70,7 +70,7 @@ func (x *exchange) appendRequestField(dst []byte, i int) []byte {
 			return dst
 		}
 	case fieldTrailer:
-		if r.framing != framingChunked {
+		if r.framing != framingChunked || r.options && r.listsField(f.name.of(r.b)) {
 			return dst
 		}
 	case fieldMaxForwards:
@@ -125,7 +125,9 @@ func (r *response) passes(f *field) bool {
 		fieldProxyAuth, fieldTE, fieldUpgrade, fieldHTTP2Settings:
 		return false
 	case fieldTrailer:
-		return r.framing == framingChunked
+		if r.framing != framingChunked {
+			return false
+		}
 	}
 	return !r.options || !r.listsField(f.name.of(r.b))
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"io"
 )
@@ -18,6 +19,9 @@ func (s *Server) relay(x *exchange) Error {
 	x.upload.settle()
 	// An answer that comes before the request's end leaves no telling where the next request would begin.
 	x.closing = x.closing || x.announced || x.upload.running() || x.upload.failed()
+	if x.res.options && x.res.framing == framingChunked {
+		x.res.b = bytes.Clone(x.res.b) // Its Connection fields judge the trailers, which come when the buffer has other bytes.
+	}
 	x.resBody.start(&x.up.source, x.res.framing, x.res.contentLength)
 	if err := x.down.writeHead(&x.res); err != nil {
 		x.letGo(false)
@@ -52,6 +56,9 @@ func (x *exchange) relayBody() Error {
 		if err != nil {
 			return x.bodyError(err)
 		}
+	}
+	if x.res.options {
+		b.trailer.dropListed(&x.res.head)
 	}
 	if err := x.down.endBody(&b.trailer); err != nil {
 		return Error{Kind: KindClientGone, Cause: err}
