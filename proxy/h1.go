@@ -174,7 +174,7 @@ func (c *clientConn) writeHead(r *response) error {
 	x := &c.x
 	c.settleStyle(r)
 	out := c.appendStatus(c.outBytes(), r)
-	out = x.appendResponseFields(out, r)
+	out = x.appendOffer(x.appendResponseFields(out, r), r)
 	switch {
 	case c.style == styleChunked:
 		out = append(out, "Transfer-Encoding: chunked\r\n"...)

@@ -114,9 +114,14 @@ func (x *exchange) mayDebug() bool {
 
 // upgrades reports whether the upgrade that the client asks for is one that is passed.
 func (x *exchange) upgrades() bool {
-	for _, u := range x.cfg.Upgrades {
-		if equalFold(x.req.upgrade, u) {
-			return x.req.framing == framingNone
+	return x.req.framing == framingNone && x.cfg.passesUpgrade(x.req.upgrade)
+}
+
+// passesUpgrade reports whether an Upgrade to protocol is passed.
+func (c *Config) passesUpgrade(protocol []byte) bool {
+	for _, u := range c.Upgrades {
+		if equalFold(protocol, u) {
+			return true
 		}
 	}
 	return false

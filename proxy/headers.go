@@ -118,6 +118,15 @@ func (x *exchange) appendResponseFields(dst []byte, r *response) []byte {
 	return dst
 }
 
+// appendOffer keeps the Upgrade field of a 426 whose protocol is one that is passed: without it the client would not learn
+// what it is to switch to (RFC 9110 §15.5.22).
+func (x *exchange) appendOffer(dst []byte, r *response) []byte {
+	if r.status != 426 || x.req.http10 || !x.cfg.passesUpgrade(r.upgrade) {
+		return dst
+	}
+	return append(appendField(dst, "Upgrade: ", r.upgrade), "Connection: Upgrade\r\n"...)
+}
+
 // passes reports whether a field of an answer is end-to-end.
 func (r *response) passes(f *field) bool {
 	switch f.kind {
