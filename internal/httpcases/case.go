@@ -2,16 +2,19 @@ package httpcases
 
 import (
 	"bytes"
-	_ "embed" // for the cases
+	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 )
 
-//go:embed testdata/http1.jsonl
-var http1 []byte
+// files holds the cases: http1.jsonl across the board, the others each in depth on what its name says.
+//
+//go:embed testdata/*.jsonl
+var files embed.FS
 
 // Case is one conversation with its expectations. Strings stand for bytes, one rune up to U+00FF
 // for each. Texts are looked for without regard to ASCII case unless the field says exact.
@@ -79,8 +82,26 @@ type WantClient struct {
 	ArrivesMS map[text]int `json:"arrives_ms"`
 }
 
-// Cases returns all cases in the order of the file.
-func Cases() ([]*Case, error) { return parse(http1) }
+// Cases returns all cases, file by file, in the order of each.
+func Cases() ([]*Case, error) {
+	names, err := fs.Glob(files, "testdata/*.jsonl")
+	if err != nil {
+		return nil, fmt.Errorf("list cases: %w", err)
+	}
+	var all []*Case
+	for _, name := range names {
+		lines, err := files.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("read cases: %w", err)
+		}
+		cases, err := parse(lines)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		all = append(all, cases...)
+	}
+	return all, nil
+}
 
 func parse(lines []byte) ([]*Case, error) {
 	d := json.NewDecoder(bytes.NewReader(lines))

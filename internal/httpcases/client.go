@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -17,6 +18,8 @@ const (
 	defaultWindow = 250 * time.Millisecond
 	// untilLimit bounds an until step.
 	untilLimit = 400 * time.Millisecond
+	// patience is how much longer than its window a case may take on a slow machine.
+	patience = 3 * time.Second
 	// ioLimit bounds a dial or a blocked write of the client; it is never met by a sound proxy.
 	ioLimit = 10 * time.Second
 )
@@ -35,11 +38,14 @@ type got struct {
 	fault    string // why whole is false
 	bytes    text   // over all connections
 	closed   bool   // the last connection ended by itself
-	last     *clientConn
+	// Times of the last connection, from its opening.
+	first   time.Duration // to the first byte; 0 if none came
+	arrived map[text]time.Duration
 }
 
-// run plays the steps, reads until the window is over, and closes.
-func (c *client) run() (got, error) {
+// run plays the steps, reads until the window is over, and closes. Where satisfied is not told what it wants to hear, the
+// machine may be slow: the client then goes on for a while, on both sides of its close.
+func (c *client) run(satisfied func(got) bool) (got, error) {
 	defer c.close()
 	if err := c.open(); err != nil {
 		return got{}, err
@@ -53,19 +59,41 @@ func (c *client) run() (got, error) {
 	if c.play.WindowMS > 0 {
 		window = milliseconds(c.play.WindowMS)
 	}
-	last := c.last()
-	closed := false
 	select {
-	case <-last.done:
-		closed = true
-		// The backend may still be reading what the proxy passed on last.
-		time.Sleep(10 * time.Millisecond)
+	case <-c.last().done:
 	case <-time.After(window):
 	}
+	limit := time.Now().Add(patience)
+	c.await(satisfied, limit)
+	closed := c.ended()
 	c.close()
-	// So may it now see the end of its connections.
-	time.Sleep(15 * time.Millisecond)
-	return c.collect(closed), nil
+	time.Sleep(10 * time.Millisecond) // The backend may still be reading what the proxy passed on last.
+	g := c.await(func(g got) bool {
+		g.closed = closed
+		return satisfied(g)
+	}, limit)
+	g.closed = closed
+	return g, nil
+}
+
+// await collects what came until it satisfies, or until limit.
+func (c *client) await(satisfied func(got) bool, limit time.Time) got {
+	for ; ; time.Sleep(10 * time.Millisecond) {
+		g := c.collect(c.ended())
+		if satisfied(g) || time.Now().After(limit) {
+			return g
+		}
+	}
+}
+
+// ended tells whether the last connection has ended.
+func (c *client) ended() bool {
+	select {
+	case <-c.last().done:
+		return true
+	default:
+		return false
+	}
 }
 
 func (c *client) last() *clientConn { return c.conns[len(c.conns)-1] }
@@ -124,15 +152,17 @@ func (c *client) act(step Step) error {
 
 // collect parses what came on all connections.
 func (c *client) collect(closed bool) got {
-	g := got{whole: true, closed: closed, last: c.last()}
+	g := got{whole: true, closed: closed}
+	g.first, g.arrived = c.last().times()
 	for _, cc := range c.conns {
 		methods := cc.methods
 		if m := c.play.WantClient.Methods; m != nil {
 			methods = m
 		}
-		statuses, err := answers(cc.received.Bytes(), methods)
+		received := cc.copied()
+		statuses, err := answers(received, methods)
 		g.statuses = append(g.statuses, statuses...)
-		g.bytes += text(cc.received.String())
+		g.bytes += text(received)
 		if err != nil {
 			g.whole, g.fault = false, err.Error()
 		}
@@ -214,6 +244,20 @@ func (cc *clientConn) note(p []byte) {
 			cc.arrived[t] = since
 		}
 	}
+}
+
+// times returns when the first byte and the awaited texts came.
+func (cc *clientConn) times() (first time.Duration, arrived map[text]time.Duration) {
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	return cc.first, maps.Clone(cc.arrived)
+}
+
+// copied is what came so far.
+func (cc *clientConn) copied() []byte {
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	return bytes.Clone(cc.received.Bytes())
 }
 
 func (cc *clientConn) has(t text) bool {

@@ -21,7 +21,7 @@ func judge(c *Case, s seen, g got) []string {
 	g.statuses = forgive100(g.statuses, c.WantClient.Statuses)
 	v.statuses(&c.WantClient, g.statuses)
 	v.client(&c.WantClient, g)
-	v.times(c, g.last)
+	v.times(c, &g)
 	slices.Sort(v.faults)
 	return v.faults
 }
@@ -84,14 +84,14 @@ func (v *verdict) client(want *WantClient, g got) {
 }
 
 // times checks arrivals on the client's last connection.
-func (v *verdict) times(c *Case, last *clientConn) {
+func (v *verdict) times(c *Case, g *got) {
 	for t, ms := range c.WantClient.ArrivesMS {
-		if after, ok := last.arrived[t]; !ok || after > milliseconds(ms) {
+		if after, ok := g.arrived[t]; !ok || after > milliseconds(ms) {
 			v.fail("%q arrived: %v, after %v, want at most %d ms", t, ok, after, ms)
 		}
 	}
-	if c.AnswerMS > 0 && (last.first == 0 || last.first > milliseconds(c.AnswerMS)) {
-		v.fail("first byte of the answer after %v, want at most %d ms", last.first, c.AnswerMS)
+	if c.AnswerMS > 0 && (g.first == 0 || g.first > milliseconds(c.AnswerMS)) {
+		v.fail("first byte of the answer after %v, want at most %d ms", g.first, c.AnswerMS)
 	}
 }
 

@@ -6,14 +6,14 @@ import (
 	"testing"
 )
 
-func TestCases_ReadWholeFileWithUniqueIDs(t *testing.T) {
+func TestCases_AllFilesWithUniqueIDs(t *testing.T) {
 	t.Parallel()
 	cases, err := Cases()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(cases) < 166 {
-		t.Errorf("%d cases, want at least 166", len(cases))
+	if len(cases) < 700 {
+		t.Errorf("%d cases, want at least 700", len(cases))
 	}
 	ids := map[string]bool{}
 	for _, c := range cases {
