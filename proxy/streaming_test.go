@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -129,44 +130,42 @@ func TestStreaming_BoundedMemory(t *testing.T) {
 // Slow is not dead: a backend or client that moves at all is never cut, however long it takes.
 func TestStreaming_SlowButLiveIsNeverCut(t *testing.T) {
 	t.Parallel()
-	const pieces, pause = 8, 100 * time.Millisecond
+	const pieces, pause, limit = 7, 300 * time.Millisecond, 1500 * time.Millisecond
 	limits := func(s *setup) {
-		s.ResponseTimeout, s.HeaderTimeout = 500*time.Millisecond, 500*time.Millisecond
-		s.BackendBodyIdleTimeout, s.BodyIdleTimeout = 500*time.Millisecond, 500*time.Millisecond
+		s.ResponseTimeout, s.HeaderTimeout = limit, limit
+		s.BackendBodyIdleTimeout, s.BodyIdleTimeout = limit, limit
 	}
-	t.Run("backend trickles", func(t *testing.T) {
-		t.Parallel()
-		for _, head := range []string{"Content-Length: 8", "Connection: close"} {
-			b := backendtest.Scripted(t, backendtest.Head(), backendtest.Send("HTTP/1.1 200 OK\r\n"+head+"\r\n\r\n"),
-				trickle(pieces, pause, "x"))
-			e := newEdge(t, one("a.example", b.URL()), limits)
-			if a := e.get("a.example"); a.body != strings.Repeat("x", pieces) {
-				t.Errorf("%s: body %q", head, a.body)
+	var wg sync.WaitGroup
+	for _, head := range []string{"Content-Length: 7", "Connection: close"} {
+		b := backendtest.Scripted(t, backendtest.Head(), backendtest.Send("HTTP/1.1 200 OK\r\n"+head+"\r\n\r\n"),
+			trickle(pieces, pause, "x"))
+		c := newEdge(t, one("a.example", b.URL()), limits).dial()
+		c.send(request("GET", "/", "a.example"))
+		wg.Go(func() {
+			if a, err := readAnswer(c.r, "GET"); err != nil || a.body != strings.Repeat("x", pieces) {
+				t.Errorf("backend trickles, %s: %v, %v", head, a, err)
 			}
-		}
-	})
-	t.Run("client trickles", func(t *testing.T) {
-		t.Parallel()
-		for _, tt := range []struct{ field, piece, end string }{
-			{"Content-Length: 8", "x", ""},
-			{"Content-Length: 80000", strings.Repeat("x", 10000), ""},
-			{"Transfer-Encoding: chunked", "1\r\nx\r\n", "0\r\n\r\n"},
-		} {
-			b := backendtest.Echo(t, "b")
-			e := newEdge(t, one("a.example", b.URL()), limits)
-			c := e.dial()
-			c.send(request("POST", "/", "a.example", tt.field))
+		})
+	}
+	for _, tt := range []struct{ field, piece, end string }{
+		{"Content-Length: 7", "x", ""},
+		{"Content-Length: 70000", strings.Repeat("x", 10000), ""},
+		{"Transfer-Encoding: chunked", "1\r\nx\r\n", "0\r\n\r\n"},
+	} {
+		c := newEdge(t, one("a.example", backendtest.Echo(t, "b").URL()), limits).dial()
+		c.send(request("POST", "/", "a.example", tt.field))
+		wg.Go(func() {
 			for range pieces {
 				time.Sleep(pause)
-				c.send(tt.piece)
+				_, _ = io.WriteString(c, tt.piece) // What fails shows in the answer.
 			}
-			c.send(tt.end)
-			if a := c.answer("POST"); a.StatusCode != 200 {
-				t.Errorf("%s: %d %q", tt.field, a.StatusCode, a.cause())
+			_, _ = io.WriteString(c, tt.end)
+			if a, err := readAnswer(c.r, "POST"); err != nil || a.StatusCode != 200 || a.Close {
+				t.Errorf("client trickles, %s: %v, %v", tt.field, a, err)
 			}
-			c.wantAlive("a.example")
-		}
-	})
+		})
+	}
+	wg.Wait()
 }
 
 // trickle sends a piece, again and again with pauses.
