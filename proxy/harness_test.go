@@ -194,6 +194,12 @@ func (e *edge) awaitMetric(name string, want float64) {
 	eventually(e.t, fmt.Sprintf("%s = %v", name, want), func() bool { return e.metric(name) == want })
 }
 
+// awaitInFlight waits until n requests hold a place at their backends.
+func (e *edge) awaitInFlight(n int64) {
+	e.t.Helper()
+	eventually(e.t, fmt.Sprintf("%d requests in flight", n), func() bool { return e.server.InFlight() == n })
+}
+
 // awaitLog waits until the access log has n lines and returns them.
 func (e *edge) awaitLog(n int) (lines []string) {
 	e.t.Helper()

@@ -199,6 +199,7 @@ func TestLimits_MaxBackendConnections(t *testing.T) {
 	<-full.got
 
 	for range 20 {
+		e.awaitInFlight(1) // A place is given back behind the answer's last byte.
 		if a := e.get("two.example"); a.Header.Get("X-Backend") != "free" {
 			t.Fatalf("got %d %q, want the backend that is free", a.StatusCode, a.cause())
 		}

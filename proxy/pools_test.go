@@ -92,6 +92,7 @@ func TestPools_Balance(t *testing.T) {
 	least := newEdge(t, list, func(s *setup) { s.Balance = "leastconn" })
 	holdOne(t, least, held)
 	for range 50 {
+		least.awaitInFlight(1)
 		if got := least.get("two.example").Header.Get("X-Backend"); got != "free" {
 			t.Fatalf("least connections: went to %q, want the free one", got)
 		}
