@@ -68,7 +68,7 @@ func (t *tunnel) run(client, backend tunnelEnd) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer t.x.srv.survive("tunnel", func() { t.cut(client, backend) })
+		defer t.x.srv.survive("tunnel", func() { t.end(false, client, backend) })
 		n := t.copy(client, backend)
 		t.x.srv.metrics.tunnelBytes[tunnelDown].Add(int(n))
 		t.down = n
