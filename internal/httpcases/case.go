@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"strings"
 )
 
 // files holds the cases: http1.jsonl across the board, the others each in depth on what its name says.
@@ -139,6 +140,22 @@ func (c *Case) check() error {
 		}
 	}
 	return nil
+}
+
+// Sent returns what the client sends, and whether sending it on one connection, with pauses, is all that it does.
+func (c *Case) Sent() (raw string, alone bool) {
+	for _, s := range c.Client {
+		switch s.verb {
+		case verbSend:
+			raw += string(s.text)
+		case verbRepeat:
+			raw += strings.Repeat(string(s.text), s.n)
+		case verbWait:
+		default:
+			return "", false
+		}
+	}
+	return raw, true
 }
 
 // Verbs of steps, with the value that each takes in JSON.
