@@ -46,11 +46,10 @@ func readFrom(src *source, f framing, length int64) (r bodyResult) {
 	if r.err != nil {
 		return r
 	}
-	r.trailers = b.trailer.fieldLines()
 	for src.fill() == nil {
 		continue
 	}
-	r.rest = string(src.buffered())
+	r.rest, r.trailers = string(src.buffered()), b.trailer.fieldLines() // What follows must not overwrite the trailers.
 	return r
 }
 
