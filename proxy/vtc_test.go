@@ -24,7 +24,7 @@ func TestVTC(t *testing.T) {
 	for i, script := range scripts {
 		t.Run(strings.TrimSuffix(filepath.Base(script), ".vtc"), func(t *testing.T) {
 			t.Parallel()
-			backend := ownAddress(t, i)
+			backend := freeAddress(t, fmt.Sprintf("127.0.77.%d", i+1))
 			e := newEdge(t, one("*", "http://"+backend))
 			ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 			defer cancel()
@@ -43,10 +43,10 @@ func TestVTC(t *testing.T) {
 	}
 }
 
-// ownAddress returns an address that is free and stays so: its IP is nobody else's, unlike 127.0.0.1.
-func ownAddress(t *testing.T, n int) string {
+// freeAddress returns an address that is free and stays so if the IP is nobody else's, unlike 127.0.0.1.
+func freeAddress(t testing.TB, ip string) string {
 	t.Helper()
-	ln, err := net.Listen("tcp4", fmt.Sprintf("127.0.77.%d:0", n+1))
+	ln, err := net.Listen("tcp4", ip+":0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,162 @@
+//go:build !race
+
+package proxy_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"sluice/internal/backendtest"
+)
+
+// What connections and tunnels may cost, and how many are tried.
+const (
+	idleCount   = 2000
+	idleBytes   = 32 << 10
+	tunnelCount = 1000
+	tunnelBytes = 96 << 10
+)
+
+// testIdleConnections holds keep-alive connections open: each costs little memory, and all are still served in the end.
+func testIdleConnections(t *testing.T, binary string) {
+	b := backendtest.Echo(t, "b")
+	p := startProgram(t, binary, 1, b.URL(), nil)
+	p.dial().wantAlive("a.example")
+	before := p.memory("VmRSS")
+	open := make([]*client, idleCount)
+	for i := range open {
+		open[i] = p.dial()
+		open[i].wantAlive("a.example") // It has been used: the buffers of a request must not stay with it.
+	}
+	p.awaitMetric("sluice_connections", idleCount+1)
+	wantEach(t, "idle connection", p.memory("VmRSS")-before, idleCount, idleBytes)
+	for _, c := range open {
+		c.wantAlive("a.example")
+	}
+}
+
+// testTunnels holds tunnels open, each of which has carried bytes, and carries some in the end.
+func testTunnels(t *testing.T, binary string) {
+	b := backendtest.Scripted(t, backendtest.Head(), backendtest.Send(switching), backendtest.EchoBytes())
+	p := startProgram(t, binary, 2, b.URL(), nil)
+	first := openTunnel(t, p)
+	echoThrough(t, first)
+	before := p.memory("VmRSS")
+	open := make([]*client, tunnelCount)
+	for i := range open {
+		open[i] = openTunnel(t, p)
+		echoThrough(t, open[i])
+	}
+	p.awaitMetric("sluice_tunnels", tunnelCount+1)
+	wantEach(t, "tunnel", p.memory("VmRSS")-before, tunnelCount, tunnelBytes)
+	for _, c := range open {
+		echoThrough(t, c)
+	}
+}
+
+func openTunnel(t *testing.T, p *program) *client {
+	t.Helper()
+	c := p.dial()
+	c.send(request("GET", "/", "a.example", upgradeFields...))
+	if a, err := readAnswerHead(c.r, "GET"); err != nil || a.StatusCode != 101 {
+		t.Fatalf("got %+v, %v; want 101", a, err)
+	}
+	return c
+}
+
+func echoThrough(t *testing.T, c *client) {
+	t.Helper()
+	const text = "hello through the tunnel"
+	c.send(text)
+	got := make([]byte, len(text))
+	if _, err := io.ReadFull(c.r, got); err != nil || string(got) != text {
+		t.Fatalf("%q came back, %v", got, err)
+	}
+}
+
+// wantEach states the memory of each of n things, and fails the test if it is too much.
+func wantEach(t *testing.T, what string, grown int64, n, limit int64) {
+	t.Helper()
+	t.Logf("%d bytes of memory for each %s, %d of them", grown/n, what, n)
+	if grown/n > limit {
+		t.Errorf("%d bytes of memory for each %s, want at most %d", grown/n, what, limit)
+	}
+}
+
+// Streams that are under way at once, and by how much the process may grow meanwhile.
+const (
+	streamCount  = 32
+	streamGrowth = 64 << 20
+)
+
+// testStreams lets large bodies pass in both directions at once. What the process holds of them is bounded.
+func testStreams(t *testing.T, binary string) {
+	piece := make([]byte, 64<<10)
+	b := backendtest.Raw(t, func(c *backendtest.Conn) { // It sends back what comes, as it comes.
+		q, err := c.ReadHead()
+		if err != nil {
+			return
+		}
+		body, err := c.Body(q)
+		if err != nil {
+			return
+		}
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", bulk)
+		if n, err := io.CopyBuffer(struct{ io.Writer }{c}, body, make([]byte, len(piece))); n != bulk || err != nil {
+			t.Errorf("%d of %d bytes came up, %v", n, bulk, err)
+		}
+	})
+	p := startProgram(t, binary, 3, b.URL(), nil)
+	if a := p.dial().do("GET", "/", "__ping__"); a.StatusCode != 200 {
+		t.Fatalf("ping: %d", a.StatusCode)
+	}
+	before, start := p.memory("VmRSS"), time.Now()
+	var all sync.WaitGroup
+	for range streamCount {
+		c := p.dial()
+		_ = c.SetDeadline(time.Now().Add(12 * patience))
+		all.Go(func() {
+			if err := streamBothWays(c, piece); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	grown := p.memory("VmHWM") - before
+	t.Logf("the process grew by %d KiB at most while %d times %d MiB passed each way, in %v", grown>>10, streamCount, bulk>>20, time.Since(start))
+	if grown > streamGrowth {
+		t.Errorf("the process grew by %d bytes, want at most %d", grown, streamGrowth)
+	}
+}
+
+// streamBothWays uploads and downloads at the same time.
+func streamBothWays(c *client, piece []byte) error {
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(c, request("POST", "/", "a.example", "Content-Length: "+strconv.Itoa(bulk)))
+		sent <- errors.Join(err, sendPieces(c, piece))
+	}()
+	a, err := readAnswerHead(c.r, "POST")
+	if err != nil {
+		return err
+	}
+	if n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, a.Body, make([]byte, len(piece))); n != bulk || err != nil {
+		return fmt.Errorf("%d of %d bytes came down: %w", n, bulk, err)
+	}
+	return <-sent
+}
+
+// sendPieces writes bulk bytes.
+func sendPieces(w io.Writer, piece []byte) error {
+	for range bulk / len(piece) {
+		if _, err := w.Write(piece); err != nil {
+			return err
+		}
+	}
+	return nil
+}
