@@ -27,7 +27,7 @@ func (c *client) wantSilence(d time.Duration) {
 		rest, _ := c.r.Peek(c.r.Buffered())
 		c.t.Errorf("got %q (%q), want silence", rest, p)
 	}
-	_ = c.SetReadDeadline(time.Now().Add(2 * patience))
+	_ = c.SetReadDeadline(time.Now().Add(6 * patience))
 }
 
 // carriesExpect checks that the backend is asked, as the client asked us.

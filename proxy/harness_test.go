@@ -240,7 +240,7 @@ func (e *edge) dial() *client {
 
 func newClient(t testing.TB, c net.Conn) *client {
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(2 * patience))
+	_ = c.SetDeadline(time.Now().Add(6 * patience))
 	return &client{Conn: c, t: t, r: bufio.NewReader(c)}
 }
 

