@@ -13,7 +13,7 @@ import (
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if code == 0 {
-		if leaked := leakedGoroutines(10 * time.Second); leaked != "" {
+		if leaked := leakedGoroutines(30 * time.Second); leaked != "" {
 			fmt.Fprintln(os.Stderr, "goroutines outlived the tests:\n"+leaked)
 			code = 1
 		}

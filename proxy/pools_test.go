@@ -19,6 +19,7 @@ func TestPools_UnusedAreDropped(t *testing.T) {
 	c := e.dial()
 	c.send(request("GET", "/", "busy.example"))
 	<-busy.got
+	eventually(t, "the end of the first request", func() bool { return e.server.InFlight() == 1 })
 	if n := e.metric("sluice_backend_pools"); n != 2 {
 		t.Errorf("%v pools, want 2", n)
 	}
