@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -55,9 +56,26 @@ func (a *acceptedConn) Handshake() error {
 			s.metrics.handshakes.Inc()
 			s.log.Debug("tls handshake failed", "client", a.addr.String(), "error", err)
 			a.failed = true
+			a.answerPlain(err)
 		}
 	}
 	return nil
+}
+
+// wrongPort is the answer to plain HTTP on a port that speaks TLS.
+const wrongPort = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 38\r\nConnection: close\r\n" +
+	"Cache-Control: no-cache\r\nX-Sluice-Error: bad_request\r\n\r\nThis port speaks HTTPS, not plain HTTP"
+
+// answerPlain tells a client that spoke HTTP instead of beginning a handshake.
+func (a *acceptedConn) answerPlain(err error) {
+	var bad tls.RecordHeaderError
+	if !errors.As(err, &bad) || bad.Conn == nil || !isToken(bad.RecordHeader[:3]) {
+		return
+	}
+	a.bind.srv.metrics.errors[KindBadRequest].Inc()
+	if _, err := a.link.Write([]byte(wrongPort)); err == nil && a.link.closeWrite() == nil {
+		a.link.discard(make([]byte, smallBuffer))
+	}
 }
 
 // readProxyHeader takes the client's address from the PROXY header. A header without one (LOCAL, UNKNOWN) leaves the peer's.

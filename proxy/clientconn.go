@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"crypto/tls"
 	"io"
 	"net"
@@ -123,7 +124,7 @@ func (c *clientConn) awaitRequest() bool {
 		c.buf.acquire(smallBuffer)
 	}
 	c.compact()
-	if len(c.buffered()) == 0 && !c.awaitFirstByte() {
+	if !c.awaitBegin() {
 		return false
 	}
 	c.served++
@@ -145,7 +146,20 @@ func (c *clientConn) awaitRequest() bool {
 	return true
 }
 
-// awaitFirstByte waits for a request to begin.
+// awaitBegin waits for a request to begin. Empty lines are none: clients of old send one behind a body (RFC 9112 §2.2).
+func (c *clientConn) awaitBegin() bool {
+	for skipped := 0; ; skipped++ {
+		if len(c.buffered()) == 0 && !c.awaitFirstByte() {
+			return false
+		}
+		if skipped == maxEmptyLines || !bytes.HasPrefix(c.buffered(), []byte("\r\n")) {
+			return true
+		}
+		c.consume(2)
+	}
+}
+
+// awaitFirstByte waits for bytes of the next request.
 func (c *clientConn) awaitFirstByte() bool {
 	limit := c.x.cfg.IdleTimeout
 	if c.served == 0 {
@@ -209,13 +223,6 @@ func (c *clientConn) shrink() {
 	old.release()
 }
 
-// Limits of a lingering close: a client that still sends is read for a while, so that it gets to read the answer before
-// the RST that unread bytes would cause (RFC 9112 §9.6).
-const (
-	lingerTime  = time.Second
-	lingerBytes = 64 << 20 // Limit
-)
-
 // linger ends the answer with a FIN and drops what the client still sends.
 func (c *clientConn) linger() {
 	if c.broken != nil || c.link.events()&hungUp != 0 {
@@ -232,14 +239,7 @@ func (c *clientConn) linger() {
 	if c.buf.b == nil {
 		c.buf.acquire(smallBuffer)
 	}
-	c.link.limitRead(now(), lingerTime)
-	for n := 0; n < lingerBytes; {
-		m, err := c.link.Read(c.buf.b)
-		if err != nil {
-			return
-		}
-		n += m
-	}
+	c.link.discard(c.buf.b)
 }
 
 // close closes the connection once.

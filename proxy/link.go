@@ -184,6 +184,25 @@ func (l *link) resume() {
 	l.armRead(l.readLimit)
 }
 
+// Limits of a lingering close: a client that still sends is read for a while, so that it gets to read the answer before
+// the RST that unread bytes would cause (RFC 9112 §9.6).
+const (
+	lingerTime  = time.Second
+	lingerBytes = 64 << 20 // Limit
+)
+
+// discard reads and drops what the peer still sends, within the limits of a lingering close. buf is scratch.
+func (l *link) discard(buf []byte) {
+	l.limitRead(now(), lingerTime)
+	for n := 0; n < lingerBytes; {
+		m, err := l.Read(buf)
+		if err != nil {
+			return
+		}
+		n += m
+	}
+}
+
 // closeWrite sends a FIN after what was written.
 func (l *link) closeWrite() error {
 	if tcp, ok := l.Conn.(interface{ CloseWrite() error }); ok {

@@ -98,7 +98,7 @@ func TestTLS_BadHandshakes(t *testing.T) {
 	for _, text := range []string{"GET / HTTP/1.1\r\nHost: __ping__\r\n\r\n", "\x16\x03\x01\x02", ""} {
 		c := e.dial()
 		c.send(text)
-		_, err := discard(c.r) // Plain HTTP gets an alert.
+		_, err := discard(c.r) // Plain HTTP gets an answer.
 		if isTimeout(err) {
 			t.Errorf("%q: the connection was left open", text)
 		}
