@@ -14,12 +14,12 @@ import (
 	"time"
 )
 
-// needTools skips a test on a machine that lacks what the load test drives.
+// needTools fails a test on a machine that lacks what the load test drives.
 func needTools(t *testing.T, names ...string) {
 	t.Helper()
 	for _, name := range names {
 		if _, err := lookTool(name); err != nil {
-			t.Skip(err)
+			t.Fatalf("%v: make test installs it", err)
 		}
 	}
 }
