@@ -298,7 +298,7 @@ func pieces(raw string, size int, end error) *source {
 	return parts(end, list...)
 }
 
-// A head that outgrows its buffer moves; what was found before must move with it.
+// A head that outgrows its buffer moves, and so does one behind an interim answer; what was found before must move with it.
 func TestSource_ScanHeadGrowsItsBuffer(t *testing.T) {
 	t.Parallel()
 	var want strings.Builder
@@ -307,7 +307,13 @@ func TestSource_ScanHeadGrowsItsBuffer(t *testing.T) {
 	}
 	raw := "HTTP/1.1 200 OK\r\n" + want.String() + "\r\n"
 	for _, size := range []int{1, 7, 4096, 4097, 1 << 20} {
-		s, h := pieces(raw+"body", size, io.EOF), head{}
+		interim := "HTTP/1.1 103 Early Hints\r\n\r\n"
+		s, h := pieces(interim+raw+"body", size, io.EOF), head{}
+		if n, _, _ := s.scanHead(&h, &lenientRules); n != len(interim) {
+			t.Fatalf("pieces of %d: got an interim answer of %d bytes", size, n)
+		}
+		s.r += len(interim)
+		h.reset()
 		n, bad, err := s.scanHead(&h, &lenientRules)
 		if n != len(raw) || bad != KindNone || err != nil {
 			t.Fatalf("pieces of %d: got %d, %v, %v, want %d", size, n, bad, err, len(raw))
