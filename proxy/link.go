@@ -118,7 +118,6 @@ func (l *link) Read(p []byte) (int, error) {
 			return 0, errInterrupted
 		}
 		if l.readLimit != 0 && now() >= l.readLimit {
-			l.readArmed = 0
 			return 0, errTimedOut
 		}
 		l.armRead(l.readLimit)
@@ -150,20 +149,22 @@ func (l *link) Write(p []byte) (int, error) {
 	if l.writeArmed <= start.after(l.writeWindow/8) {
 		l.armWrite(start.after(l.writeWindow))
 	}
-	for got := 0; ; {
+	for got, tries := 0, 0; ; tries++ {
 		n, err := l.Conn.Write(p[t:])
 		t, got = t+n, got+n
 		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return t, err
 		}
 		at := now()
-		if elapsed := start.until(at); elapsed >= l.writeWindow {
+		if elapsed := start.until(at); elapsed >= l.writeWindow && tries > 0 {
 			if got == 0 || float64(got) < float64(l.writeRate)*elapsed.Seconds() {
 				return t, errSlowPeer
 			}
 			start, got = at, 0
 		}
-		l.armWrite(start.after(l.writeWindow))
+		// The kernel calls a socket writable only when a third of its buffer is free, which may be megabytes: what the peer
+		// has taken meanwhile shows by trying.
+		l.armWrite(at.after(l.writeWindow / 8))
 	}
 }
 
