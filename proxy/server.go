@@ -111,7 +111,7 @@ func (s *Server) Reload(cfg Config) error {
 }
 
 // Serve accepts connections on ln until Shutdown, and returns ErrServerClosed then. It may be called for several
-// listeners. It closes ln.
+// listeners, which must be of TCP. It closes ln.
 func (s *Server) Serve(ln net.Listener, b Bind) error {
 	bl := newBoundListener(s, ln, b)
 	if s.closing.Load() {
