@@ -120,7 +120,7 @@ func (x *exchange) upgrades() bool {
 // passesUpgrade reports whether an Upgrade to protocol is passed.
 func (c *Config) passesUpgrade(protocol []byte) bool {
 	for _, u := range c.Upgrades {
-		if equalFold(protocol, u) {
+		if bytes.EqualFold(protocol, []byte(u)) {
 			return true
 		}
 	}
