@@ -26,16 +26,16 @@ func (e optionError) Error() string { return "unknown option " + strconv.Quote(s
 
 // invalidCause returns the metric label of what is wrong with an element.
 func invalidCause(err error) string {
-	switch err {
-	case errNoBackendHost:
+	switch {
+	case errors.Is(err, errNoBackendHost):
 		return "no_host"
-	case errBadBackendHost:
+	case errors.Is(err, errBadBackendHost):
 		return "bad_host"
-	case errBadBackendPort:
+	case errors.Is(err, errBadBackendPort):
 		return "bad_port"
-	case errBadScheme:
+	case errors.Is(err, errBadScheme):
 		return "bad_scheme"
-	case errOwnListener:
+	case errors.Is(err, errOwnListener):
 		return "own_listener"
 	default:
 		return "unknown_option"
@@ -214,8 +214,8 @@ func (b *Backend) poolKey() string {
 	if !b.TLS {
 		// Fast path: the usual element begins with its key, so a million of them need no copy.
 		const scheme = "http://"
-		if n := len(scheme) + len(b.Address); len(b.URL) >= n && b.URL[:len(scheme)] == scheme && b.URL[len(scheme):n] == b.Address {
-			return b.URL[:n]
+		if rest, ok := strings.CutPrefix(b.URL, scheme); ok && strings.HasPrefix(rest, b.Address) {
+			return b.URL[:len(scheme)+len(b.Address)]
 		}
 		return scheme + b.Address
 	}

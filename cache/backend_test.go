@@ -36,7 +36,8 @@ func TestParseBackend(t *testing.T) {
 			Backend{
 				Address: "10.0.0.1:8443", TLS: true, ServerName: "app.example", SkipVerify: true, Weight: 2,
 				Key: "https://10.0.0.1:8443#sni=app.example&tlsVerify=off",
-			}, "",
+			},
+			"",
 		},
 	}
 	for _, tt := range tests {

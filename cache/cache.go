@@ -123,9 +123,9 @@ func (c *Cache) Start(ctx context.Context) error {
 // Close ends the background work and waits for it. Lookups then answer from what is known.
 func (c *Cache) Close() error {
 	c.closeOnce.Do(func() {
-		c.cancel()
+		// Reads in flight begin under mu, so none can begin between here and the wait.
 		c.mu.Lock()
-		// Reads in flight are counted under mu, so none can begin between here and the wait.
+		c.cancel()
 		c.mu.Unlock()
 		c.store.close()
 		c.runs.Wait()

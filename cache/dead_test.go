@@ -47,8 +47,11 @@ func TestDeadSet_BindsIDsToURLs(t *testing.T) {
 		{"life rose: marked anew", seen("1"), []string{"1"}, 40 * sec, nil, bc, "c"},
 		{"life moved by a round trip", seen("1"), []string{"1"}, 30*sec + deadSlack/2, nil, bc, "b"},
 		{
-			"life rose by an announced mark of another", seen("1"), []string{"1", "2"}, 40 * sec,
-			map[int]announcement{2: {"b", 2}}, xabc, "b",
+			"life rose by an announced mark of another", seen("1"),
+			[]string{"1", "2"},
+			40 * sec,
+			map[int]announcement{2: {"b", 2}},
+			xabc, "b",
 		},
 		{"announced before it was read", nil, []string{"0"}, 30 * sec, map[int]announcement{0: {"c", 1}}, bc, "c"},
 		{"no number", nil, []string{"x", "-1", "1"}, 30 * sec, nil, abc, "b"},

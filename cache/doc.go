@@ -7,6 +7,6 @@
 // While the store is away, what is known keeps being served and is counted as stale.
 //
 // The proxy calls Lookup and MarkDead; cmd/sluice calls New, Start and Close. Everything exported
-// is safe for concurrent use. The package never sees HTTP, never does I/O on the caller's
-// goroutine, and never mutates a Frontend after it was published.
+// is safe for concurrent use. The package never sees HTTP, never mutates a Frontend after it was
+// published, and never does I/O on its caller's goroutine, except in Ping, which asks the store.
 package cache

@@ -46,7 +46,8 @@ func parseDriver(s string) (driver, error) {
 	d.user = u.User.Username()
 	d.password, _ = u.User.Password()
 	if d.user != "" && d.password == "" {
-		return driver{}, errors.New("parse driver: user name without a password; a password alone is written redis://:password@host")
+		return driver{}, errors.New("parse driver: user name without a password; " +
+			"a password alone is written redis://:password@host")
 	}
 	switch u.Scheme {
 	case "redis", "rediss":

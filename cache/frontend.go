@@ -17,7 +17,9 @@ type Frontend struct {
 
 // parseFrontend parses the list stored under key; list must have at least the identifier. invalid
 // is called for each element or option that cannot be used.
-func parseFrontend(key string, list []string, own func(string) bool, invalid func(element string, err error)) *Frontend {
+func parseFrontend(
+	key string, list []string, own func(string) bool, invalid func(element string, err error),
+) *Frontend {
 	f := &Frontend{Key: key, VHost: list[0], uniform: true}
 	if len(list) > 1 {
 		f.Backends = make([]Backend, 0, len(list)-1)

@@ -64,7 +64,7 @@ func (l *missLimit) slot(client netip.Addr) *atomic.Uint64 {
 func second(now int64) uint32 { return uint32(now/1e9) + 1 }
 
 func countIn(w *atomic.Uint64, now int64) uint32 {
-	if v := w.Load(); uint32(v>>32) == second(now) {
+	if v := w.Load(); v>>32 == uint64(second(now)) {
 		return uint32(v)
 	}
 	return 0
@@ -74,7 +74,7 @@ func addTo(w *atomic.Uint64, now int64) {
 	for {
 		old := w.Load()
 		next := old + 1
-		if uint32(old>>32) != second(now) {
+		if old>>32 != uint64(second(now)) {
 			next = uint64(second(now))<<32 | 1
 		}
 		if w.CompareAndSwap(old, next) {

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 	"time"
@@ -146,7 +147,7 @@ func (c *Cache) peekAs(e *entry, exact bool, now int64, r *Route) verdict {
 func (c *Cache) refresh(name string, old Route, exact bool) (Route, error) {
 	c.m.misses.Inc()
 	r, err := c.resolve(name, exact, time.Now().Add(refreshWait))
-	if err == ErrUnavailable {
+	if errors.Is(err, ErrUnavailable) {
 		return c.serveStale(old)
 	}
 	return r, err
@@ -160,13 +161,13 @@ func (c *Cache) discover(name string, client netip.Addr, exact bool, now int64) 
 	}
 	c.m.misses.Inc()
 	r, err := c.resolve(name, exact, time.Now().Add(fetchTimeout))
-	switch err {
-	case ErrUnknownHost:
+	switch {
+	case errors.Is(err, ErrUnknownHost):
 		c.m.unknown.Inc()
 		if !exact {
 			c.limit.charge(client, now)
 		}
-	case ErrUnavailable:
+	case errors.Is(err, ErrUnavailable):
 		c.m.unavailable.Inc()
 	}
 	return r, err

@@ -73,8 +73,7 @@ func filled(b *testing.B, n int) *Cache {
 	b.Helper()
 	r := newFileRoutes(b)
 	for i := range n {
-		r.lists["frontend:"+string(hostName(nil, i))] =
-			[]string{"id", fmt.Sprintf("http://10.%d.%d.%d:8080", i>>16, i>>8&255, i&255)}
+		r.lists["frontend:"+string(hostName(nil, i))] = []string{"id", fmt.Sprintf("http://10.%d.%d.%d:8080", i>>16, i>>8&255, i&255)}
 	}
 	r.set("*.pool.example", "pool", "http://10.0.0.1:80")
 	c := start(b, Options{Driver: []string{r.driver()}})
