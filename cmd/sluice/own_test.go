@@ -44,7 +44,7 @@ func TestNewOwnAddresses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close() //nolint:errcheck // a test's listener
+	defer ln.Close()
 	if own := newOwnAddresses([]net.Listener{ln}); !own.contains(ln.Addr().String()) {
 		t.Errorf("%s is not known as our own", ln.Addr())
 	}

@@ -219,7 +219,7 @@ func (p *process) do(request *http.Request) answer {
 	if err != nil {
 		return answer{err: err}
 	}
-	defer response.Body.Close() //nolint:errcheck // it was only read
+	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	return answer{status: response.StatusCode, header: response.Header, body: string(body), err: err}
 }

@@ -117,7 +117,7 @@ func (c *visitor) exchange(request *http.Request) visit {
 		v.err = err
 		return v
 	}
-	defer response.Body.Close() //nolint:errcheck // it was only read
+	defer response.Body.Close()
 	v.status, v.header = response.StatusCode, response.Header
 	body, err := io.ReadAll(response.Body)
 	if err != nil {

@@ -177,7 +177,7 @@ func (w *Writer) Log(r *Record) {
 	if w == nil {
 		return
 	}
-	l := w.scratch.Get().(*line) //nolint:errcheck // the pool holds nothing else
+	l := w.scratch.Get().(*line)
 	l.text = appendLine(l.text[:0], w.layout, w.clock.at(r.Time), r)
 	if !w.add(l.text) {
 		w.dropped.Inc()

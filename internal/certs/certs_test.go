@@ -308,11 +308,13 @@ func TestLoad_SaysWhatIsWrong(t *testing.T) {
 		{"key is garbage", Options{Cert: cert, Key: garbage}, []string{garbage, "cannot be parsed"}},
 		{"encrypted key is damaged", Options{Cert: cert, Key: damaged, Passphrase: "x"}, []string{damaged, "damaged"}},
 		{
-			"key of another certificate", Options{Cert: cert, Key: write(t, "other.pem", keyBlock(t, root.key))},
+			"key of another certificate",
+			Options{Cert: cert, Key: write(t, "other.pem", keyBlock(t, root.key))},
 			[]string{"does not match the certificate", cert, "CN=www.example.com"},
 		},
 		{
-			"chain in the wrong order", Options{Cert: write(t, "chain.pem", certBlock(root), certBlock(leaf)), Key: key},
+			"chain in the wrong order",
+			Options{Cert: write(t, "chain.pem", certBlock(root), certBlock(leaf)), Key: key},
 			[]string{"matches certificate 2", "put the server's certificate first"},
 		},
 		{"ca without certificates", Options{Cert: cert, Key: key, CA: []string{empty}}, []string{empty}},

@@ -47,8 +47,8 @@ func readKey(path, passphrase string) (crypto.Signer, error) {
 
 // decodeKey reads a key in one of the three encodings and the two ways of encrypting them.
 func decodeKey(block *pem.Block, passphrase string) (any, error) {
-	//nolint:staticcheck // deprecated as weak, but node reads such keys and so they are in use
-	legacy := x509.IsEncryptedPEMBlock(block)
+	//lint:ignore SA1019 deprecated as weak, but node reads such keys and so they are in use
+	legacy := x509.IsEncryptedPEMBlock(block) //nolint:staticcheck // as above
 	encrypted := legacy || block.Type == "ENCRYPTED PRIVATE KEY"
 	switch {
 	case encrypted && passphrase == "":
@@ -79,8 +79,8 @@ func parseKey(der []byte) (any, error) {
 // decryptLegacy reads a key that OpenSSL encrypted within its PEM block (Proc-Type: 4,ENCRYPTED).
 // There is no checksum: a wrong passphrase may show only in what comes out.
 func decryptLegacy(block *pem.Block, passphrase string) (any, error) {
-	//nolint:staticcheck // deprecated as weak, but node reads such keys and so they are in use
-	der, err := x509.DecryptPEMBlock(block, []byte(passphrase))
+	//lint:ignore SA1019 deprecated as weak, but node reads such keys and so they are in use
+	der, err := x509.DecryptPEMBlock(block, []byte(passphrase)) //nolint:staticcheck // as above
 	if errors.Is(err, x509.IncorrectPasswordError) {
 		return nil, errPassphrase
 	}

@@ -27,7 +27,7 @@ func loadPair(o Options) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = match(chain, key, o); err != nil {
+	if err := match(chain, key, o); err != nil {
 		return nil, err
 	}
 	warnDates(chain[0], o)

@@ -71,7 +71,7 @@ func readFile(path string) (node, error) {
 	if err != nil {
 		return node{}, fmt.Errorf("read configuration: %w", err)
 	}
-	defer file.Close() //nolint:errcheck // nothing was written to it
+	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, maxFileBytes+1))
 	if err != nil {
 		return node{}, fmt.Errorf("read configuration: %w", err)

@@ -189,7 +189,8 @@ func (l *loader) applyEnvironment() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.env)) {
 		if strings.HasPrefix(name, envPrefix) && !slices.Contains(known, name) && !isServiceLink(name, l.env[name]) {
-			l.unknown(name, Origin{Source: FromEnv, Name: name}, func(n string) (string, int) { return nearestVariable(n, known) })
+			nearest := func(n string) (string, int) { return nearestVariable(n, known) }
+			l.unknown(name, Origin{Source: FromEnv, Name: name}, nearest)
 		}
 	}
 }

@@ -37,7 +37,7 @@ func TestLoad_Mistakes(t *testing.T) {
 		"address is a number":   {`{"http": {"bind": 80}}`, `must be an IP, a list of IPs`},
 		"bind with odd port":    {`{"http": {"bind": "127.0.0.1:x"}}`, `the port of "127.0.0.1:x"`},
 		"bind port too large":   {`{"http": {"bind": [{"address": "::1", "port": 70000}]}}`, `the port 70000 is not`},
-		"bind with typing slip": {`{"http": {"bind": [{"adress": "::1"}]}}`, `did you mean "address"?`},
+		"bind with typing slip": {`{"http": {"bind": [{"addresz": "::1"}]}}`, `did you mean "address"?`},
 		"bind unknown field":    {`{"http": {"bind": [{"nonsense": 1}]}}`, `"nonsense" is unknown there`},
 		"bind field type":       {`{"http": {"bind": [{"address": "::1", "proxyProtocol": 1}]}}`, `its "proxyProtocol" must be true or false`},
 		"nothing to listen on":  {`{"http": {"bind": []}}`, `there is nothing to listen on`},
@@ -144,14 +144,14 @@ func TestLoad_CheckDriver(t *testing.T) {
 	refuse := func(o *LoadOptions) {
 		o.CheckDriver = func(driver string) error {
 			if strings.HasPrefix(driver, "etcd:") {
-				return errors.New("must be redis: or file:")
+				return errors.New("must be a redis: or file: URL")
 			}
 			return nil
 		}
 	}
 	mustLoad(t, `{"driver": "redis:"}`, refuse)
 	_, _, err := loadText(t, `{"driver": "etcd://u:hush@h"}`, refuse)
-	if err == nil || !strings.Contains(err.Error(), "must be redis: or file:") || strings.Contains(err.Error(), "hush") {
+	if err == nil || !strings.Contains(err.Error(), "must be a redis: or file: URL") || strings.Contains(err.Error(), "hush") {
 		t.Errorf("error = %v, want the checker's, without the password", err)
 	}
 }
@@ -162,8 +162,13 @@ func TestEditDistance(t *testing.T) {
 		a, b string
 		want int
 	}{
-		{"", "", 0}, {"a", "", 1}, {"", "ab", 2}, {"debug", "debug", 0}, {"debgu", "debug", 1},
-		{"kitten", "sitting", 3}, {"flaw", "lawn", 2},
+		{"", "", 0},
+		{"a", "", 1},
+		{"", "ab", 2},
+		{"debug", "debug", 0},
+		{"debgu", "debug", 1},
+		{"kitten", "sitting", 3},
+		{"flaw", "lawn", 2},
 	}
 	for _, tt := range tests {
 		if got := editDistance(tt.a, tt.b); got != tt.want {

@@ -1,7 +1,7 @@
 // Package histogram counts durations in the fixed buckets that Prometheus knows how to read.
 //
-// The metrics library's own histogram has finer buckets, but labels them vmrange, which only VictoriaMetrics can turn into
-// quantiles, and takes a lock for each value. This one costs two atomic additions.
+// The metrics library's own histogram has finer buckets, but labels them vmrange, which only VictoriaMetrics can turn
+// into quantiles, and takes a lock for each value. This one costs two atomic additions.
 package histogram
 
 import (
@@ -27,8 +27,8 @@ type Histogram struct {
 	sum    atomic.Int64 // nanoseconds
 }
 
-// New returns a histogram whose series are written with the set: name_bucket{le="..."}, name_sum (seconds) and name_count.
-// name carries no labels.
+// New returns a histogram whose series are written with the set: name_bucket{le="..."}, name_sum (seconds) and
+// name_count. name carries no labels.
 func New(set *metrics.Set, name string) *Histogram {
 	h := &Histogram{}
 	for i := range h.counts {

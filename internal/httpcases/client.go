@@ -43,8 +43,8 @@ type got struct {
 	arrived map[text]time.Duration
 }
 
-// run plays the steps, reads until the window is over, and closes. Where satisfied is not told what it wants to hear, the
-// machine may be slow: the client then goes on for a while, on both sides of its close.
+// run plays the steps, reads until the window is over, and closes. Where satisfied is not told what it wants to hear,
+// the machine may be slow: the client then goes on for a while, on both sides of its close.
 func (c *client) run(satisfied func(got) bool) (got, error) {
 	defer c.close()
 	if err := c.open(); err != nil {

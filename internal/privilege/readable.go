@@ -16,7 +16,7 @@ func Readable(path string) error {
 	if err != nil {
 		return explain(path, err)
 	}
-	defer f.Close() //nolint:errcheck // nothing was written
+	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
 		return explain(path, err)
