@@ -180,12 +180,19 @@ func dialError(err error) Error {
 }
 
 // enter takes one of the backend's places. It reports false when all are taken.
+//
+// The count never exceeds the limit, not even for a moment: another request might look just then, find no place, and wait
+// for one that is free.
 func (p *pool) enter(limit int) bool {
-	if p.active.Add(1) <= int64(limit) || limit <= 0 {
-		return true
+	for {
+		n := p.active.Load()
+		if limit > 0 && n >= int64(limit) {
+			return false
+		}
+		if p.active.CompareAndSwap(n, n+1) {
+			return true
+		}
 	}
-	p.active.Add(-1)
-	return false
 }
 
 // leave gives the place back and wakes a request that waits for one.
