@@ -37,6 +37,7 @@ type clientConn struct {
 	kept     buffer // the buffer that holds the request's head while its body streams through another one
 	body     body   // the request's body
 	bodySize int64  // length of the request's body if all of it is in memory, else -1
+	received int64  // bytes read off the connection
 	upWindow rateWindow
 	style    bodyStyle
 	watcher  watch
@@ -180,7 +181,11 @@ func (c *clientConn) readHead() (n int, bad Kind, err error) {
 }
 
 // readBytes is the source's read function.
-func (c *clientConn) readBytes(p []byte) (int, error) { return c.rw.Read(p) }
+func (c *clientConn) readBytes(p []byte) (int, error) {
+	n, err := c.rw.Read(p)
+	c.received += int64(n)
+	return n, err
+}
 
 // startBody places the body reader behind the head, which stays in the buffer until the exchange is finished.
 func (c *clientConn) startBody(n int) {
@@ -265,26 +270,24 @@ func (c *clientConn) abort() {
 	c.link.reset()
 }
 
-// rateWindow measures a client's upload against MinBodyRate.
+// rateWindow measures a client's upload against MinBodyRate. Only the time counts for which the client is waited for: that
+// a backend takes its time is none of the client's doing.
 type rateWindow struct {
-	since instant
-	bytes int64
+	waited time.Duration
+	bytes  int64 // as they came, framing included
 }
 
 // rateSpan is the time over which MinBodyRate is measured.
 const rateSpan = 30 * time.Second
 
-// slow adds n bytes at time t and reports whether a whole window stayed below rate.
-func (w *rateWindow) slow(t instant, n int, rate int) bool {
-	if w.since == 0 {
-		w.since = t
-	}
-	w.bytes += int64(n)
-	elapsed := w.since.until(t)
-	if elapsed < rateSpan {
+// slow adds n bytes that were waited for and reports whether a whole window stayed below rate.
+func (w *rateWindow) slow(wait time.Duration, n int64, rate int) bool {
+	w.waited += wait
+	w.bytes += n
+	if w.waited < rateSpan {
 		return false
 	}
-	slow := float64(w.bytes) < float64(rate)*elapsed.Seconds()
-	w.since, w.bytes = t, 0
+	slow := float64(w.bytes) < float64(rate)*w.waited.Seconds()
+	*w = rateWindow{}
 	return slow
 }

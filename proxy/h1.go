@@ -67,13 +67,12 @@ func (c *clientConn) keepHead() {
 
 // fillSome reads more of the upload, within BodyIdleTimeout and MinBodyRate.
 func (c *clientConn) fillSome() error {
-	t := now()
+	t, before := now(), c.received
 	c.link.limitRead(t, c.x.cfg.BodyIdleTimeout)
-	before := c.w - c.r
 	if err := c.fill(); err != nil {
 		return err
 	}
-	if c.upWindow.slow(t, c.w-c.r-before, c.x.cfg.MinBodyRate) {
+	if c.upWindow.slow(t.until(now()), c.received-before, c.x.cfg.MinBodyRate) {
 		return errSlowPeer
 	}
 	return nil
@@ -85,10 +84,10 @@ func (c *clientConn) readBody() ([]byte, error) {
 	if len(p) > 0 && err == nil || err != nil {
 		return p, err
 	}
-	t := now()
+	t, before := now(), c.received
 	c.link.limitRead(t, c.x.cfg.BodyIdleTimeout)
 	p, err = c.body.next()
-	if err == nil && c.upWindow.slow(t, len(p), c.x.cfg.MinBodyRate) {
+	if err == nil && c.upWindow.slow(t.until(now()), c.received-before, c.x.cfg.MinBodyRate) {
 		return nil, errSlowPeer
 	}
 	return p, err

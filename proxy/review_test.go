@@ -1,35 +1,94 @@
 package proxy
 
 import (
-	"net"
+	"io"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
-// A peer that drains steadily makes progress although its socket is not called writable for longer than a window.
-func TestLink_WriteThroughALargeBuffer(t *testing.T) {
+// A request that finds no room takes none, not even for a moment: it would keep out one for which there is room.
+func TestPool_ARefusedRequestHoldsNoPlace(t *testing.T) {
+	t.Parallel()
+	var p pool
+	p.active.Store(1)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if p.enter(1) {
+					t.Error("entered above the limit")
+					return
+				}
+			}
+		})
+	}
+	for range 200000 {
+		if !p.enter(2) {
+			t.Error("kept out although there was room")
+			break
+		}
+		p.leave()
+	}
+	close(stop)
+	wg.Wait()
+}
+
+// A client's upload is measured by what it sends while it is waited for: framing counts, and a slow backend does not.
+func TestRateWindow(t *testing.T) {
+	t.Parallel()
+	const second = time.Second
+	for _, tt := range []struct {
+		name  string
+		waits []time.Duration
+		bytes int64
+		want  bool
+	}{
+		{"silent for less than a window", []time.Duration{29 * second}, 1, false},
+		{"too slow over a window", []time.Duration{10 * second, 10 * second, 10 * second}, 900, true},
+		{"just fast enough", []time.Duration{10 * second, 10 * second, 10 * second}, 1000, false},
+		{"never waited for", []time.Duration{0, 0, 0, 0}, 1, false},
+	} {
+		var w rateWindow
+		slow := false
+		for _, wait := range tt.waits {
+			slow = w.slow(wait, tt.bytes, 100)
+		}
+		if slow != tt.want {
+			t.Errorf("%s: slow %v, want %v", tt.name, slow, tt.want)
+		}
+	}
+}
+
+// Many small chunks that come at once are as much progress as one large one.
+func TestClientConn_UploadRateCountsFraming(t *testing.T) {
 	t.Parallel()
 	l, far := linkPair(t)
-	l.writeWindow, l.writeRate = 2*time.Second, 100
-	_ = l.Conn.(*net.TCPConn).SetWriteBuffer(1 << 20) // The kernel doubles it: it wakes the writer for 700 kB.
-	_ = far.SetReadBuffer(64 << 10)
-	const total = 3 << 20
-	got := make(chan int, 1)
-	go func() {
-		n, buf := 0, make([]byte, 32<<10)
-		for n < total {
-			m, err := far.Read(buf)
-			if n += m; err != nil {
-				break
-			}
-			time.Sleep(200 * time.Millisecond)
-		}
-		got <- n
-	}()
-	start := now()
-	if n, err := l.Write(make([]byte, total)); err != nil || n != total {
-		t.Errorf("got %d, %v after %v", n, err, start.until(now()))
+	cfg := DefaultConfig()
+	c := clientConns.Get().(*clientConn)
+	c.link, c.rw, c.x.cfg = l, l, &cfg
+	c.buf.acquire(bodyBuffer)
+	c.body.start(&c.source, framingChunked, 0)
+	text := strings.Repeat("1\r\na\r\n", 10) + "0\r\n\r\n"
+	if _, err := io.WriteString(far, text); err != nil {
+		t.Fatal(err)
 	}
-	_ = far.Close()
-	<-got
+	for {
+		if _, err := c.readBody(); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c.upWindow.bytes != int64(len(text)) {
+		t.Errorf("%d bytes count as progress, want %d", c.upWindow.bytes, len(text))
+	}
+	c.release()
 }
