@@ -59,8 +59,12 @@ func (bc *backendConn) fit(t instant, careful bool) bool {
 	if bc.pool.idleLimit > 0 && idle >= bc.pool.idleLimit {
 		return false
 	}
-	if !careful && !bc.filled && !bc.suspect && idle < peekAfter {
-		return true
+	if instant(bc.pool.noReuse.Load()) > t {
+		return false
+	}
+	// Under TLS a read ends with a record, however many more have come.
+	if !careful && !bc.filled && !bc.suspect && idle < peekAfter && bc.pool.tls == nil {
+		return true // Fast path: the last read emptied the socket, just now.
 	}
 	saw := bc.link.look()
 	if bc.pool.tls != nil && saw != sightBroken {
@@ -75,9 +79,8 @@ func (bc *backendConn) fit(t instant, careful bool) bool {
 // lookInside looks for bytes under TLS, where the socket shows records only, by reading without waiting. What is no data is
 // a farewell, or too rare between two requests to be worth telling from the beginning of some: it ends the connection too.
 func (bc *backendConn) lookInside(socket sight) sight {
-	var one [1]byte
 	bc.link.atOnce = true
-	n, err := bc.rw.Read(one[:])
+	n, err := bc.rw.Read(bc.link.peeker.one[:])
 	bc.link.atOnce = false
 	switch {
 	case n > 0:

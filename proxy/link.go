@@ -125,19 +125,22 @@ func (l *link) Read(p []byte) (int, error) {
 }
 
 // readNow reads what the socket holds, whatever its deadline. It returns errInterrupted if that is nothing.
-func (l *link) readNow(p []byte) (n int, err error) {
-	if broken := l.raw.Control(func(fd uintptr) { n, err = unix.Read(int(fd), p) }); broken != nil {
-		return 0, broken
-	}
+func (l *link) readNow(p []byte) (int, error) {
+	k := &l.peeker
+	k.into = p
+	broken := l.raw.Control(k.read)
+	k.into = nil
 	switch {
-	case err == unix.EAGAIN || err == unix.EINTR:
+	case broken != nil:
+		return 0, broken
+	case k.err == unix.EAGAIN || k.err == unix.EINTR:
 		return 0, errInterrupted
-	case err != nil:
-		return 0, err
-	case n == 0:
+	case k.err != nil:
+		return 0, k.err
+	case k.n == 0:
 		return 0, io.EOF
 	}
-	return n, nil
+	return k.n, nil
 }
 
 // Write writes all of p. It returns errSlowPeer when the peer takes less than its rate over a window.
@@ -236,6 +239,11 @@ type peeker struct {
 	wait func(fd uintptr) bool // looks, and reports whether there is something to see
 	saw  sight
 	one  [1]byte
+
+	read func(fd uintptr) // reads once, for readNow
+	into []byte
+	n    int
+	err  error
 }
 
 func (p *peeker) init() {
@@ -255,6 +263,7 @@ func (p *peeker) init() {
 			p.saw = sightFIN
 		}
 	}
+	p.read = func(fd uintptr) { p.n, p.err = unix.Read(int(fd), p.into) }
 	p.wait = func(fd uintptr) bool {
 		p.now(fd)
 		return p.saw != sightQuiet
