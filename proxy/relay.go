@@ -28,12 +28,16 @@ func (s *Server) relay(x *exchange) Error {
 		return Error{Kind: KindClientGone, Cause: err}
 	}
 	e := x.relayBody()
+	// The connection goes back before the client gets the last bytes: whoever sends the next request upon them finds it free.
 	x.letGo(e.Kind == KindNone && reusable && x.cleanUpstream())
+	if e.Kind == KindNone {
+		e = x.flushHead()
+	}
 	return e
 }
 
-// relayBody copies the body. Bytes go out as soon as nothing more is buffered: an event stream is never held back, and an
-// answer that came in one piece leaves in one.
+// relayBody copies the body; its end is left to be flushed. Bytes go out as soon as nothing more is buffered: an event
+// stream is never held back, and an answer that came in one piece leaves in one.
 func (x *exchange) relayBody() Error {
 	b := &x.resBody
 	x.expect(x.cfg.BackendBodyIdleTimeout, true)
@@ -63,7 +67,7 @@ func (x *exchange) relayBody() Error {
 	if err := x.down.endBody(&b.trailer); err != nil {
 		return Error{Kind: KindClientGone, Cause: err}
 	}
-	return x.flushHead()
+	return Error{}
 }
 
 // flushHead sends what was held back, the head first.
