@@ -46,6 +46,7 @@ type options struct {
 	base        string
 	config      string
 	results     string
+	picture     string
 	rounds      int
 	duration    time.Duration
 	connections int
@@ -91,6 +92,7 @@ func parseFlags(args []string, errOut io.Writer) (options, error) {
 	f.StringVar(&o.sluice, "sluice", "bin/sluice", "`path` of the sluice binary")
 	f.StringVar(&o.base, "base", "", "`path` of an older sluice binary, the contestant base")
 	f.StringVar(&o.config, "config", "", "`file` whose JSON is laid over sluice's configuration")
+	f.StringVar(&o.picture, "picture", "", "SVG `file` for a picture of CPU time per request")
 	f.StringVar(&o.results, "results", "loadtest/results", "`directory` for raw results; empty = keep none")
 	f.IntVar(&o.rounds, "rounds", 5, "interleaved rounds")
 	f.DurationVar(&o.duration, "duration", 0, "of one measurement (default 5s), or of route-changes (default 1m0s)")

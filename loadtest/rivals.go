@@ -58,7 +58,7 @@ func runRivals(ctx context.Context, s *site, o *options, machine machine, out io
 	}
 	// What was measured before a failure is kept, too.
 	err := saveResults(o, out, results{Machine: machine, Options: describe(o), Samples: samples})
-	return errors.Join(failed, err, samplesError(samples))
+	return errors.Join(failed, err, savePicture(o, worksOf(*o), samples), samplesError(samples))
 }
 
 // measureWork starts the contestants, lets each of them warm up, and takes one sample of each in
