@@ -152,7 +152,7 @@ func (l *link) Write(p []byte) (int, error) {
 	if l.writeArmed <= start.after(l.writeWindow/8) {
 		l.armWrite(start.after(l.writeWindow))
 	}
-	for got, tries := 0, 0; ; tries++ {
+	for got, queued, tries := 0, -1, 0; ; tries++ {
 		n, err := l.Conn.Write(p[t:])
 		t, got = t+n, got+n
 		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -160,7 +160,14 @@ func (l *link) Write(p []byte) (int, error) {
 		}
 		at := now()
 		if elapsed := start.until(at); elapsed >= l.writeWindow && tries > 0 {
-			if got == 0 || float64(got) < float64(l.writeRate)*elapsed.Seconds() {
+			before := queued
+			queued = l.unsent()
+			// The kernel goes on making room for a peer that takes nothing: what it queues meanwhile is no progress. How much
+			// lay there before the first window is not known.
+			if before >= 0 {
+				got -= queued - before
+			}
+			if got <= 0 || float64(got) < float64(l.writeRate)*elapsed.Seconds() {
 				return t, errSlowPeer
 			}
 			start, got = at, 0
@@ -169,6 +176,15 @@ func (l *link) Write(p []byte) (int, error) {
 		// has taken meanwhile shows by trying.
 		l.armWrite(at.after(l.writeWindow / 8))
 	}
+}
+
+// unsent returns how many written bytes the peer has not acknowledged.
+func (l *link) unsent() (n int) {
+	if l.raw == nil {
+		return 0
+	}
+	_ = l.raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+	return n
 }
 
 func (l *link) armWrite(at instant) {
