@@ -17,14 +17,14 @@ import (
 
 // Times of the pools.
 const (
-	queueTime      = time.Second      // how long a request waits for a connection of a backend that is full
-	surplusPause   = 60 * time.Second // no reuse for a backend that once sent bytes nobody asked for
-	poolUnused     = 60 * time.Second // a pool that served nobody for so long is dropped
-	peekAfter      = time.Millisecond // a connection idle for longer is looked at before it is used again
-	backendBuffer  = 16 << 10         // reads of answers
-	maxAnswerHead  = 64 << 10         // Limit: head of an answer
-	maxAnswerField = 500              // Limit: fields of an answer
-	maxInterim     = 16               // Limit: 1xx answers before the final one
+	queueTime      = time.Second           // how long a request waits for a connection of a backend that is full
+	surplusPause   = 60 * time.Second      // no reuse for a backend that once sent bytes nobody asked for
+	poolUnused     = 60 * time.Second      // a pool that served nobody for so long is dropped
+	peekAfter      = 20 * time.Microsecond // a connection idle for longer is looked at before it is used again
+	backendBuffer  = 16 << 10              // reads of answers
+	maxAnswerHead  = 64 << 10              // Limit: head of an answer
+	maxAnswerField = 500                   // Limit: fields of an answer
+	maxInterim     = 16                    // Limit: 1xx answers before the final one
 )
 
 // pools holds one pool per backend, shared by all frontends that name it.
