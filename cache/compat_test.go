@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/internal/logtest"
 	"sluice/internal/redistest"
 )
 
@@ -366,8 +367,8 @@ func TestCompat_ReadsFromReplicaMarksOnMaster(t *testing.T) {
 	master := redistest.Start(t)
 	replica := redistest.StartReplica(t, master)
 	master.Do("RPUSH", "frontend:a.example", "a", "10.0.0.1:80", "10.0.0.2:80")
-	var log logBuffer
-	c := start(t, Options{Driver: []string{replica.URL(), master.URL()}, Log: log.logger()})
+	var log logtest.Buffer
+	c := start(t, Options{Driver: []string{replica.URL(), master.URL()}, Log: log.Logger()})
 	awaitAnswer(t, c, "a.example", "10.0.0.1:80 10.0.0.2:80")
 	if !strings.Contains(replica.Text("CLIENT", "LIST"), "name=sluice") {
 		t.Error("nothing is connected to the replica")

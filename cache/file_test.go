@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"sluice/internal/logtest"
 )
 
 func TestFile_MissingFileSaysWhatToDo(t *testing.T) {
@@ -26,8 +28,8 @@ func TestFile_BadFileKeepsTheOldRoutes(t *testing.T) {
 	t.Parallel()
 	r := newFileRoutes(t)
 	r.set("a.example", "a", "10.0.0.1")
-	var log logBuffer
-	c := start(t, Options{Driver: []string{r.driver()}, Log: log.logger()})
+	var log logtest.Buffer
+	c := start(t, Options{Driver: []string{r.driver()}, Log: log.Logger()})
 	wantAnswer(t, c, "a.example", "10.0.0.1")
 	bad := "{\n  \"frontend:a.example\": [\"a\", \"10.0.0.2\"],\n  \"frontend:b.example\": \"10.0.0.3\"\n}"
 	if err := os.WriteFile(r.path, []byte(bad), 0o600); err != nil {

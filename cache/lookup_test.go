@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"sluice/internal/logtest"
 )
 
 func TestLookup_FollowsChanges(t *testing.T) {
@@ -135,8 +137,8 @@ func TestLookup_LongListIsCut(t *testing.T) {
 	eachDriver(t, func(t *testing.T, r routes) {
 		r.set("a.example", "id", "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")
 		r.set("b.example", "id", "10.0.0.1", "10.0.0.2", "10.0.0.3")
-		var log logBuffer
-		c := start(t, Options{Driver: []string{r.driver()}, MaxBackends: 3, Log: log.logger()})
+		var log logtest.Buffer
+		c := start(t, Options{Driver: []string{r.driver()}, MaxBackends: 3, Log: log.Logger()})
 		wantAnswer(t, c, "b.example", "10.0.0.1 10.0.0.2 10.0.0.3")
 		if n := c.m.listsCut.Get(); n != 0 {
 			t.Errorf("a list of exactly the limit was counted as cut %d times", n)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/internal/logtest"
 	"sluice/internal/redistest"
 )
 
@@ -18,8 +19,8 @@ func TestOutage_KnownHostsAreServedAndReadAgainAfterwards(t *testing.T) {
 		s.Do("RPUSH", "frontend:*.pool.example", "pool", ip)
 	}
 	seed("10.0.0.1")
-	var log logBuffer
-	c := start(t, Options{Driver: []string{s.URL()}, MaxAge: 50 * time.Millisecond, Log: log.logger()})
+	var log logtest.Buffer
+	c := start(t, Options{Driver: []string{s.URL()}, MaxAge: 50 * time.Millisecond, Log: log.Logger()})
 	wantAnswer(t, c, "a.example", "10.0.0.1")
 	wantAnswer(t, c, "x.pool.example", "10.0.0.1")
 	wantAnswer(t, c, "no.example", "unknown")
@@ -79,8 +80,8 @@ func TestOutage_AtStart(t *testing.T) {
 	s := redistest.Start(t)
 	s.Kill()
 	begin := time.Now()
-	var log logBuffer
-	c := startUnready(t, Options{Driver: []string{s.URL()}, Log: log.logger()})
+	var log logtest.Buffer
+	c := startUnready(t, Options{Driver: []string{s.URL()}, Log: log.Logger()})
 	if took := time.Since(begin); took > 500*time.Millisecond {
 		t.Errorf("Start took %v, want it to return at once", took)
 	}
@@ -207,8 +208,8 @@ func TestRedis_WrongTypeConcernsItsOwnHostOnly(t *testing.T) {
 	s.Do("SET", "frontend:string.example", "no list")
 	s.Do("RPUSH", "frontend:a.example", "a", "10.0.0.1", "ftp://10.0.0.2", "10.0.0.3")
 	s.Do("SET", "dead:a.example", "no set")
-	var log logBuffer
-	c := start(t, Options{Driver: []string{s.URL()}, Log: log.logger()})
+	var log logtest.Buffer
+	c := start(t, Options{Driver: []string{s.URL()}, Log: log.Logger()})
 	for range 3 {
 		wantAnswer(t, c, "string.example", "")
 		wantAnswer(t, c, "a.example", "10.0.0.1 ftp://10.0.0.2 10.0.0.3")

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sluice/internal/logtest"
 )
 
 // deployment is a sluice whose binary is replaced while it serves. Its log is that of all its
@@ -50,7 +52,7 @@ func deploy(t *testing.T, cmd *exec.Cmd, binary string, port, adminPort int) *de
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, copied := new(lockedBuffer), make(chan struct{})
+	log, copied := new(logtest.Buffer), make(chan struct{})
 	go func() {
 		_, _ = io.Copy(log, r) // ends with the last process
 		_ = r.Close()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -16,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sluice/internal/logtest"
 )
 
 // patience bounds every wait of these tests; none of them should need more than a fraction.
@@ -47,28 +48,11 @@ func TestMain(m *testing.M) {
 type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	log    *lockedBuffer
+	log    *logtest.Buffer
 	exited chan struct{}
 	base   string // http://127.0.0.1:port
 	admin  string
 	client *http.Client
-}
-
-type lockedBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
 }
 
 // Ports for what cannot be told to take any. They lie below the range from which the kernel takes
@@ -113,14 +97,14 @@ func launchOn(t *testing.T, port int, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	adminPort, log := freePort(t), new(lockedBuffer)
+	adminPort, log := freePort(t), new(logtest.Buffer)
 	cmd := exec.Command(binary, append(args, fmt.Sprintf("--admin-port=%d", adminPort))...)
 	cmd.Stderr = log
 	return launchCommand(t, cmd, log, port, adminPort)
 }
 
 // launchCommand starts a command that serves on the ports and whose standard error arrives in log.
-func launchCommand(t *testing.T, cmd *exec.Cmd, log *lockedBuffer, port, adminPort int) *process {
+func launchCommand(t *testing.T, cmd *exec.Cmd, log *logtest.Buffer, port, adminPort int) *process {
 	t.Helper()
 	p := &process{
 		t: t, cmd: cmd, log: log, exited: make(chan struct{}),

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sluice/internal/logtest"
 )
 
 // storyFolder holds the application of the story and the configuration of what runs it.
@@ -50,7 +52,7 @@ func needPrograms(t *testing.T) {
 // program is a running server, which may have made processes of its own.
 type program struct {
 	pid    int
-	log    *lockedBuffer
+	log    *logtest.Buffer
 	exited chan struct{}
 }
 
@@ -62,7 +64,7 @@ func startProgram(t *testing.T, env []string, name string, args ...string) *prog
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &program{log: new(lockedBuffer), exited: make(chan struct{})}
+	p := &program{log: new(logtest.Buffer), exited: make(chan struct{})}
 	cmd := exec.Command(path, args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = p.log, p.log

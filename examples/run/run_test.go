@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,10 +13,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"sluice/internal/logtest"
 	"sluice/internal/redistest"
 )
 
@@ -48,7 +47,7 @@ func TestRun_ServesRoutesAndLeavesNothing(t *testing.T) {
 			}, tt.args...)
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)
 			defer cancel()
-			out := &buffer{}
+			out := &logtest.Buffer{}
 			ended := make(chan error, 1)
 			go func() { ended <- run(ctx, args, out) }()
 			awaitGuide(t, out, ended)
@@ -125,26 +124,8 @@ func TestReadRoutes(t *testing.T) {
 	}
 }
 
-// buffer is a bytes.Buffer that may be written and read at the same time.
-type buffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
 // awaitGuide returns when everything is said to run.
-func awaitGuide(t *testing.T, out *buffer, ended <-chan error) {
+func awaitGuide(t *testing.T, out *logtest.Buffer, ended <-chan error) {
 	t.Helper()
 	for deadline := time.Now().Add(timeout); !strings.Contains(out.String(), "Ctrl-C"); {
 		select {

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+
+	"sluice/internal/logtest"
 )
 
 // open opens a log that the test closes at its end.
@@ -258,7 +260,7 @@ func TestWriter_FifoReaderComesLate(t *testing.T) {
 func TestWriter_FullDisk(t *testing.T) {
 	t.Parallel()
 	set := metrics.NewSet()
-	var operational syncBuffer
+	var operational logtest.Buffer
 	w := open(t, Options{
 		Path: "/dev/full", FlushInterval: time.Millisecond, MaxPending: 4 << 10, Metrics: set,
 		Log: slog.New(slog.NewTextHandler(&operational, nil)),
@@ -459,22 +461,4 @@ func TestSyslog_WaitsForTheDaemon(t *testing.T) {
 	if n, _, err := daemon.ReadFrom(buf); err != nil || !bytes.Contains(buf[:n], []byte("GET /0 ")) {
 		t.Errorf("got %q, %v; want the line that waited", buf[:n], err)
 	}
-}
-
-// syncBuffer is a bytes.Buffer for several goroutines.
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

@@ -19,7 +19,8 @@ type importRule struct {
 
 // testKits serve tests, benchmarks and the load test.
 var testKits = []string{
-	"sluice/internal/backendtest", "sluice/internal/httpcases", "sluice/internal/redistest",
+	"sluice/internal/backendtest", "sluice/internal/httpcases", "sluice/internal/leaktest",
+	"sluice/internal/logtest", "sluice/internal/redistest",
 }
 
 var importRules = []importRule{
