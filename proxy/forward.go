@@ -60,9 +60,12 @@ func (s *Server) attempt(x *exchange) Error {
 func (s *Server) connect(x *exchange, t instant) Error {
 	p := s.pools.get(x.backend)
 	limit := x.cfg.MaxBackendConnections
-	if !p.enter(limit) && !(x.noneFree() && p.queue(limit)) {
-		s.metrics.limited[limitBackend].Inc()
-		return failed(KindBackendBusy)
+	if !p.enter(limit) {
+		if !x.noneFree() || !p.queue(limit) {
+			s.metrics.limited[limitBackend].Inc()
+			return failed(KindBackendBusy)
+		}
+		t = now() // Idle connections have aged while the request stood in the queue.
 	}
 	x.pool = p
 	up, err := p.connection(t, !x.req.idempotent)
@@ -99,15 +102,27 @@ func (x *exchange) send() Error {
 		out = append(out, body...)
 	}
 	n, err := x.up.rw.Write(out)
-	if err != nil {
-		return Error{Kind: KindBackendReset, Cause: err, unsent: n == 0 && x.up.uses > 1}
+	if n > 0 {
+		x.sent++
 	}
-	x.sent++
+	if err != nil {
+		e := writeError(err)
+		e.unsent = n == 0 && x.up.uses > 1 && e.Kind == KindBackendReset
+		return e
+	}
 	x.announced = announced
 	if !whole && !announced {
 		x.startUpload()
 	}
 	return Error{}
+}
+
+// writeError maps an error of writing to a backend. One that takes nothing more has not said what it did with the rest.
+func writeError(err error) Error {
+	if errors.Is(err, errSlowPeer) {
+		return Error{Kind: KindResponseTimeout, Cause: err}
+	}
+	return Error{Kind: KindBackendReset, Cause: err}
 }
 
 var answerRules = headRules{maxBytes: maxAnswerHead, maxFields: maxAnswerField, lenient: true}

@@ -165,10 +165,7 @@ func (u *upload) writeChunks(p []byte) Error {
 // write sends p. A backend that takes no more has maybe answered already: whether that is so, the reading side finds out.
 func (u *upload) write(p []byte) Error {
 	if _, err := u.up.rw.Write(p); err != nil {
-		if errors.Is(err, errSlowPeer) {
-			return Error{Kind: KindResponseTimeout, Cause: err}
-		}
-		return Error{Kind: KindBackendReset, Cause: err}
+		return writeError(err)
 	}
 	return Error{}
 }
