@@ -41,6 +41,7 @@ func (a *acceptedConn) countIP() bool {
 // Handshake reads the PROXY header and does the TLS handshake, each if there is one, within HeaderTimeout.
 func (a *acceptedConn) Handshake() error {
 	s := a.bind.srv
+	defer s.survive("handshake", func() { a.failed = true }) // It calls what chooses certificates, and no fence is around.
 	if a.announced {
 		a.link.limitRead(now(), s.config().HeaderTimeout)
 		if err := a.readProxyHeader(); err != nil {

@@ -110,6 +110,30 @@ func TestTLS_BadHandshakes(t *testing.T) {
 	}
 }
 
+// A panic in what chooses certificates costs the connection, not the process.
+func TestTLS_PanicInTheHandshake(t *testing.T) {
+	t.Parallel()
+	cert := backendtest.SelfSigned(t, "edge.example")
+	e := newEdge(t, routeList{}, func(s *setup) {
+		s.bind.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(h *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if h.ServerName != "edge.example" {
+				panic("no such name")
+			}
+			return &cert.TLS, nil
+		}}
+	})
+	c := e.dial()
+	if err := tls.Client(c.Conn, &tls.Config{ServerName: "other.example", MinVersion: tls.VersionTLS12}).Handshake(); err == nil {
+		t.Error("the handshake succeeded")
+	}
+	if a := e.dialTLS(cert.Roots, tls.VersionTLS13).do("GET", "/", "__ping__"); a.StatusCode != 200 {
+		t.Errorf("ping after the panic: status %d", a.StatusCode)
+	}
+	if n := e.metric("sluice_panics_total"); n != 1 {
+		t.Errorf("%v panics counted, want 1", n)
+	}
+}
+
 // An https backend is really spoken to in TLS, and checked.
 func TestTLS_Backend(t *testing.T) {
 	t.Parallel()
