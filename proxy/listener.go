@@ -44,6 +44,10 @@ const (
 func (bl *boundListener) Accept() (net.Conn, error) {
 	for backoff := acceptBackoffMin; ; {
 		bl.awaitRoom()
+		if bl.srv.closing.Load() { // Shutdown may have come before fasthttp knew of the listener.
+			_ = bl.Listener.Close()
+			return nil, io.EOF
+		}
 		c, err := bl.Listener.Accept()
 		switch {
 		case err == nil:
