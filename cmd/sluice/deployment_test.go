@@ -95,7 +95,12 @@ func installBinary(t *testing.T, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path+".new", content, 0o755); err != nil { //nolint:gosec // it is a program
+	// A process that another test starts meanwhile would inherit the open file: Linux executes none
+	// that somebody may still write to (ETXTBSY).
+	syscall.ForkLock.RLock()
+	err = os.WriteFile(path+".new", content, 0o755) //nolint:gosec // it is a program
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
