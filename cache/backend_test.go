@@ -112,6 +112,20 @@ func TestValidateDriver(t *testing.T) {
 	}
 }
 
+func TestNew_DriversThatDoNotGoTogether(t *testing.T) {
+	t.Parallel()
+	for _, drivers := range [][]string{
+		{"file:routes.json", "redis:"},
+		{"redis:", "file:routes.json"},
+		{"redis:", "redis:", "redis:"},
+	} {
+		c, err := New(Options{Driver: drivers})
+		if err == nil || c != nil {
+			t.Errorf("New(%q) = %v, %v, want nil and an error", drivers, c, err)
+		}
+	}
+}
+
 func TestValidateDriver_NeverShowsAPassword(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{"redis://:hush%zz@h", "redis://:hush@h:99999", "http://:hush@h", "redis://:hush@h/x"} {

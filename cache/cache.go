@@ -98,8 +98,11 @@ func New(o Options) (*Cache, error) {
 	c.marker = newMarker(c)
 	c.lifetime, c.cancel = context.WithCancel(context.Background())
 	var err error
-	c.store, err = openStore(&c.o, c.m)
-	return c, err
+	if c.store, err = openStore(&c.o, c.m); err != nil {
+		c.cancel()
+		return nil, err
+	}
+	return c, nil
 }
 
 // Start begins the background work, which ends with ctx or with Close. It returns at once, even

@@ -1,6 +1,10 @@
 package config
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // complete fills in what one key takes over from another.
 func (l *loader) complete() {
@@ -131,6 +135,8 @@ func (l *loader) checkDrivers() {
 		l.wrong("driver", "must name a store, such as redis://127.0.0.1:6379 or file:routes.json")
 	case len(c.Driver) > 2:
 		l.wrong("driver", "must be one URL, or two: a read replica and the write master")
+	case len(c.Driver) == 2 && slices.ContainsFunc(c.Driver, isFileDriver):
+		l.wrong("driver", "must not put file: beside another store: it has no replica and no master")
 	}
 	if l.opts.CheckDriver == nil {
 		return
@@ -141,6 +147,8 @@ func (l *loader) checkDrivers() {
 		}
 	}
 }
+
+func isFileDriver(driver string) bool { return strings.HasPrefix(driver, "file:") }
 
 // wrong adds a mistake about the effective value of a key.
 func (l *loader) wrong(path, rule string) {

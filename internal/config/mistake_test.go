@@ -47,6 +47,7 @@ func TestLoad_Mistakes(t *testing.T) {
 		"admin on http's port":  {`{"http": {"port": 8079}}`, `it is in http.bind already`},
 		"no driver":             {`{"driver": []}`, `must name a store`},
 		"three drivers":         {`{"driver": ["redis:", "redis:", "redis:"]}`, `must be one URL, or two`},
+		"file beside Redis":     {`{"driver": ["redis:", "file:routes.json"]}`, `must not put file: beside another store`},
 		"driver is a number":    {`{"driver": 5}`, `must be a string or a list of strings`},
 		"empty user":            {`{"user": ""}`, `user = "" (file FILE:1): must not be empty when started as root`},
 		"drain without timeout": {`{"server": {"drainDelay": 1, "drainTimeout": 0}}`, `must be more than 0 when server.drainDelay`},
