@@ -34,6 +34,8 @@ type request struct {
 	keepAlive  bool // the client wants the connection to go on
 	idempotent bool // may be sent twice (RFC 9110 §9.2.2), as far as sluice retries
 	isHead     bool
+	closes     bool // Connection says close
+	elements   int  // of all Connection fields
 	options    bool // Connection names fields of this message to be removed
 	upgrade    []byte
 	expects    bool // Expect: 100-continue, to be answered end to end
@@ -203,6 +205,9 @@ func (r *request) readFields() Kind {
 		}
 		return KindBadRequest
 	}
+	if r.elements > maxConnectionOptions {
+		return KindBadRequest
+	}
 	if codings > 0 {
 		r.framing = framingChunked
 	}
@@ -236,18 +241,22 @@ func (r *request) readField(kind fieldKind, v []byte) {
 	}
 }
 
+// maxConnectionOptions bounds the elements of all Connection fields, empty ones included: every other field is compared
+// with each of them.
+const maxConnectionOptions = 64 // Limit
+
 // readConnection reads one Connection field (RFC 9110 §7.6.1).
 func (r *request) readConnection(list []byte) {
-	for more := true; more; {
+	for more := true; more && r.elements <= maxConnectionOptions; r.elements++ {
 		var e []byte
 		e, list, more = nextElement(list)
 		switch {
 		case len(e) == 0:
 		case equalFold(e, "close"):
-			r.keepAlive = false
+			r.keepAlive, r.closes = false, true
 		case equalFold(e, "keep-alive"):
 			// HTTP/1.0 only; a close in the same message wins.
-			r.keepAlive = r.keepAlive || r.http10 && !r.lists("close")
+			r.keepAlive = r.keepAlive || r.http10 && !r.closes
 		default:
 			r.options = true
 		}
