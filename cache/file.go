@@ -44,15 +44,21 @@ func newFileStore(path string, o *Options) *fileStore {
 	return &fileStore{path: path, max: o.MaxBackends, log: o.Log}
 }
 
+// CheckFile reads the routes file that driver, an element of Options.Driver, names, and tells what
+// Start would say of it. A driver of another kind has no file, and no error. What the file holds
+// that means nothing goes to log.
+func CheckFile(driver string, log *slog.Logger) error {
+	d, err := parseDriver(driver)
+	if err != nil || d.file == "" {
+		return err
+	}
+	return newFileStore(d.file, &Options{Log: log}).loadFirst()
+}
+
 func (s *fileStore) start(ctx context.Context, to sink) error {
-	info, lists, err := s.load()
-	if errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("load routes: %w: create it, with {} to begin with, or name another driver", err)
+	if err := s.loadFirst(); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("load routes from %s: %w", s.path, err)
-	}
-	s.loaded, s.lists = info, lists
 	to.up()
 	watcher, err := fsnotify.NewWatcher()
 	if err == nil {
@@ -150,6 +156,20 @@ func announceChanges(old, lists map[string][]string, to sink) int {
 		}
 	}
 	return changed
+}
+
+// loadFirst loads the file for the first time: there are no routes before it that could stay, so one
+// that cannot be used is an error with a way out.
+func (s *fileStore) loadFirst() error {
+	info, lists, err := s.load()
+	if errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("load routes: %w: create it, with {} to begin with, or name another driver", err)
+	}
+	if err != nil {
+		return fmt.Errorf("load routes from %s: %w", s.path, err)
+	}
+	s.loaded, s.lists = info, lists
+	return nil
 }
 
 // load reads and parses the file. The look at the file comes before the reading, so that a change

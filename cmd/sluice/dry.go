@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"sluice/cache"
 	"sluice/internal/certs"
 	"sluice/internal/config"
 	"sluice/internal/pages"
@@ -28,7 +29,7 @@ func dryRun(opts config.LoadOptions, format string, stdout, stderr io.Writer) in
 }
 
 // checkFiles opens what the configuration names and a start would open, so that a missing
-// certificate is found here and not at three in the morning.
+// certificate or a slip in the routes is found here and not at three in the morning.
 func checkFiles(cfg *config.Config, stderr io.Writer) config.Mistakes {
 	var mistakes config.Mistakes
 	check := func(path string, err error) {
@@ -50,6 +51,9 @@ func checkFiles(cfg *config.Config, stderr io.Writer) config.Mistakes {
 	check("server.backendCA", err)
 	if err == nil {
 		check("server", settings.Validate())
+	}
+	for _, driver := range cfg.Driver {
+		check("driver", cache.CheckFile(driver, log.Logger))
 	}
 	_, err = findIdentity(cfg, log.Logger)
 	check("user", errors.Unwrap(err))

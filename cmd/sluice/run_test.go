@@ -97,7 +97,10 @@ func TestRun_DryOpensWhatTheFileNames(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	empty := writeFile(t, filepath.Join(folder, "empty.pem"), "")
+	torn := writeFile(t, filepath.Join(folder, "torn.json"), `{"frontend:www.example.com": ["a"`)
 	tests := map[string]struct{ content, want string }{
+		"routes, missing":  {`{"driver": "file:` + folder + `/none.json"}`, "none.json: no such file"},
+		"routes, torn":     {`{"driver": "file:` + torn + `"}`, `torn.json: line 1`},
 		"certificate":      {`{"https": {"bind": "127.0.0.1", "cert": "` + folder + `/no.crt", "key": "` + folder + `/no.key"}}`, "no.crt"},
 		"static folder":    {`{"server": {"staticDir": "` + folder + `/none"}}`, "server.staticDir"},
 		"roots, missing":   {`{"server": {"backendCA": "` + folder + `/none.pem"}}`, "none.pem"},

@@ -38,11 +38,12 @@ func TestExamples_RailsBehindTLS(t *testing.T) {
 	key := writeFile(t, filepath.Join(own, "edge.key"), string(certificate.KeyPEM))
 	flags := []string{
 		"--config", filepath.Join(folder, "sluice.json"), "--https-cert=" + cert, "--https-key=" + key, "--user=root",
+		"--driver=file:" + filepath.Join(folder, "routes.json"),
 	}
 	if status, _, stderr := runArgs(t, append(flags, "--dry")...); status != exitOK {
 		t.Errorf("--dry: status %d, output %q", status, stderr)
 	}
-	p := launch(t, append(flags, "--driver=file:"+filepath.Join(folder, "routes.json"), "--https-port="+port(t))...)
+	p := launch(t, append(flags, "--https-port="+port(t))...)
 	p.await("the route", func() bool {
 		a := p.get("shop.localhost") // whether its backend runs is the reader's business
 		return a.status != 0 && a.header.Get("X-Sluice-Error") != "unknown_host"
