@@ -11,8 +11,8 @@ import (
 	proxyproto "github.com/pires/go-proxyproto"
 )
 
-// acceptedConn is what fasthttp's Server accepts. To it every connection is one that speaks TLS: it calls Handshake on a
-// goroutine of its pool and hands the connection over to the protocol that was negotiated, which is always ours.
+// acceptedConn is what fasthttp's Server accepts. To it every connection is one that speaks TLS: it calls Handshake on
+// a goroutine of its pool and hands the connection over to the protocol that was negotiated, which is always ours.
 type acceptedConn struct {
 	net.Conn
 	link      *link
@@ -64,7 +64,8 @@ func (a *acceptedConn) Handshake() error {
 }
 
 // wrongPort is the answer to plain HTTP on a port that speaks TLS.
-const wrongPort = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 38\r\nConnection: close\r\n" +
+const wrongPort = "HTTP/1.1 400 Bad Request\r\n" +
+	"Content-Type: text/plain\r\nContent-Length: 38\r\nConnection: close\r\n" +
 	"Cache-Control: no-cache\r\nX-Sluice-Error: bad_request\r\n\r\nThis port speaks HTTPS, not plain HTTP"
 
 // answerPlain tells a client that spoke HTTP instead of beginning a handshake.
@@ -79,7 +80,8 @@ func (a *acceptedConn) answerPlain(err error) {
 	}
 }
 
-// readProxyHeader takes the client's address from the PROXY header. A header without one (LOCAL, UNKNOWN) leaves the peer's.
+// readProxyHeader takes the client's address from the PROXY header. A header without one (LOCAL, UNKNOWN) leaves the
+// peer's.
 func (a *acceptedConn) readProxyHeader() error {
 	br := bufio.NewReaderSize(a.link, smallBuffer)
 	h, err := proxyproto.Read(br)

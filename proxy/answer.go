@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// ownAnswer is an answer that sluice makes itself: an error page, the ping, or the answer to OPTIONS with Max-Forwards 0.
+// ownAnswer is an answer that sluice makes itself: an error page, the ping, or the answer to OPTIONS with Max-Forwards
+// 0.
 type ownAnswer struct {
 	status      int
 	contentType string

@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// backendConn is one connection to a backend. It is what the pool's HostClient dials and keeps; while an exchange holds it,
-// it belongs to that exchange alone.
+// backendConn is one connection to a backend. It is what the pool's HostClient dials and keeps; while an exchange holds
+// it, it belongs to that exchange alone.
 type backendConn struct {
 	net.Conn // what fasthttp sees: rw
 	source
@@ -25,8 +25,8 @@ type backendConn struct {
 	idleSince instant
 }
 
-// lease gives a connection back to the HostClient it was acquired from. fasthttp's type for an acquired connection has no
-// name outside its package; a generic type can hold it all the same.
+// lease gives a connection back to the HostClient it was acquired from. fasthttp's type for an acquired connection has
+// no name outside its package; a generic type can hold it all the same.
 type lease interface {
 	keep()
 	drop()
@@ -76,8 +76,9 @@ func (bc *backendConn) fit(t instant, careful bool) bool {
 	return saw == sightQuiet
 }
 
-// lookInside looks for bytes under TLS, where the socket shows records only, by reading without waiting. What is no data is
-// a farewell, or too rare between two requests to be worth telling from the beginning of some: it ends the connection too.
+// lookInside looks for bytes under TLS, where the socket shows records only, by reading without waiting. What is no
+// data is a farewell, or too rare between two requests to be worth telling from the beginning of some: it ends the
+// connection too.
 func (bc *backendConn) lookInside(socket sight) sight {
 	bc.link.atOnce = true
 	n, err := bc.rw.Read(bc.link.peeker.one[:])

@@ -14,8 +14,8 @@ const (
 	maxTrailers     = 32       // Limit: trailer fields
 )
 
-// body reads one message body off a source, strictly: what is not framed as announced is an error for ever, and an end of
-// the connection before the body's end never looks like its end. Not for concurrent use.
+// body reads one message body off a source, strictly: what is not framed as announced is an error for ever, and an end
+// of the connection before the body's end never looks like its end. Not for concurrent use.
 type body struct {
 	src     *source
 	framing framing
@@ -50,8 +50,8 @@ func (b *body) start(src *source, f framing, length int64) {
 // done reports whether the body was read to its proper end.
 func (b *body) done() bool { return b.err == io.EOF }
 
-// ready returns the next data bytes if they are in the buffer already; none and a nil error mean that the connection must
-// be read first. The bytes are valid until the next call of ready or next.
+// ready returns the next data bytes if they are in the buffer already; none and a nil error mean that the connection
+// must be read first. The bytes are valid until the next call of ready or next.
 func (b *body) ready() ([]byte, error) {
 	if b.err != nil {
 		return nil, b.err
@@ -86,7 +86,8 @@ func (b *body) take(p []byte) []byte {
 	return p
 }
 
-// next returns the next data bytes, reading the connection if none are buffered. At the end of the body it returns io.EOF.
+// next returns the next data bytes, reading the connection if none are buffered. At the end of the body it returns
+// io.EOF.
 func (b *body) next() ([]byte, error) {
 	for {
 		p, err := b.ready()
@@ -242,7 +243,8 @@ func forbiddenTrailer(h *head, f *field) bool {
 	return false
 }
 
-// appendTrailers appends the trailer section of b with its closing empty line, without the fields that may not be there.
+// appendTrailers appends the trailer section of b with its closing empty line, without the fields that may not be
+// there.
 func appendTrailers(dst []byte, t *head) []byte {
 	for i := range t.fields {
 		if f := &t.fields[i]; !forbiddenTrailer(t, f) {

@@ -2,8 +2,8 @@ package proxy
 
 import "sync"
 
-// Buffer sizes. A connection starts with a small buffer; it gets a larger one when a head or a body asks for it, and gives
-// it back when the message is finished.
+// Buffer sizes. A connection starts with a small buffer; it gets a larger one when a head or a body asks for it, and
+// gives it back when the message is finished.
 const (
 	smallBuffer = 4 << 10
 	bodyBuffer  = 32 << 10

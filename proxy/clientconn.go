@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -19,8 +20,8 @@ const (
 	connTunnel                  // after 101
 )
 
-// clientConn is one client connection: it reads requests one after another and is the HTTP/1 form of downstream (h1.go).
-// It belongs to one goroutine; only state, link.interrupt and close may be used by others.
+// clientConn is one client connection: it reads requests one after another and is the HTTP/1 form of downstream
+// (h1.go). It belongs to one goroutine; only state, link.interrupt and close may be used by others.
 type clientConn struct {
 	source
 	link *link
@@ -78,8 +79,8 @@ func acquireClientConn(s *Server, a *acceptedConn) *clientConn {
 	return c
 }
 
-// configure takes up a configuration that came since the last request. The peer's trust follows from it, so that one who
-// is withdrawn from TrustedProxies does not go on forging through a connection that is open already.
+// configure takes up a configuration that came since the last request. The peer's trust follows from it, so that one
+// who is withdrawn from TrustedProxies does not go on forging through a connection that is open already.
 func (c *clientConn) configure() {
 	cfg := c.srv.config()
 	if cfg == c.x.cfg {
@@ -115,8 +116,8 @@ func (c *clientConn) serve() {
 	c.close()
 }
 
-// awaitRequest reads the next request's head. It reports false when the connection ended without one; a head that can't be
-// accepted is a request whose x.err is set.
+// awaitRequest reads the next request's head. It reports false when the connection ended without one; a head that can't
+// be accepted is a request whose x.err is set.
 func (c *clientConn) awaitRequest() bool {
 	x := &c.x
 	x.begin()
@@ -134,7 +135,7 @@ func (c *clientConn) awaitRequest() bool {
 	x.start = now()
 	n, bad, err := c.readHead()
 	switch {
-	case err == errTimedOut:
+	case errors.Is(err, errTimedOut):
 		x.err = failed(KindRequestTimeout)
 	case err != nil:
 		return false
@@ -270,8 +271,8 @@ func (c *clientConn) abort() {
 	c.link.reset()
 }
 
-// rateWindow measures a client's upload against MinBodyRate. Only the time counts for which the client is waited for: that
-// a backend takes its time is none of the client's doing.
+// rateWindow measures a client's upload against MinBodyRate. Only the time counts for which the client is waited for:
+// that a backend takes its time is none of the client's doing.
 type rateWindow struct {
 	waited time.Duration
 	bytes  int64 // as they came, framing included

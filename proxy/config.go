@@ -38,15 +38,15 @@ const (
 	DebugNone    DebugHeaders = "none"
 )
 
-// Config is what an operator can set of the data plane. DefaultConfig gives every field its documented default; in a Config
-// a zero duration or limit means "no limit" unless the field says otherwise. A Config is not changed after it was given to
-// New or Reload.
+// Config is what an operator can set of the data plane. DefaultConfig gives every field its documented default; in a
+// Config a zero duration or limit means "no limit" unless the field says otherwise. A Config is not changed after it
+// was given to New or Reload.
 type Config struct {
 	Version string // sluice's version, for debug headers
 
 	TrustedProxies []netip.Prefix // peers whose forwarding header fields are believed; empty = nobody
-	// TrustedProxiesSet says that the operator chose TrustedProxies. Debug headers and the PROXY protocol are not for whoever
-	// happens to come from a private address: while it is false they are for loopback only.
+	// TrustedProxiesSet says that the operator chose TrustedProxies. Debug headers and the PROXY protocol are not for
+	// whoever happens to come from a private address: while it is false they are for loopback only.
 	TrustedProxiesSet bool
 	DebugHeaders      DebugHeaders
 	Compat            Compat
@@ -112,14 +112,16 @@ func DefaultConfig() Config {
 	}
 }
 
-// DefaultTrustedProxies returns loopback, private and link-local ranges: where load balancers and platform routers live.
+// DefaultTrustedProxies returns loopback, private and link-local ranges: where load balancers and platform routers
+// live.
 func DefaultTrustedProxies() []netip.Prefix {
-	var list []netip.Prefix
-	for _, s := range []string{
+	ranges := []string{
 		"127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
 		"::1/128", "fc00::/7", "fe80::/10",
-	} {
-		list = append(list, netip.MustParsePrefix(s))
+	}
+	list := make([]netip.Prefix, len(ranges))
+	for i, s := range ranges {
+		list[i] = netip.MustParsePrefix(s)
 	}
 	return list
 }

@@ -1,8 +1,8 @@
 package proxy
 
-// downstream is the client's side of an exchange, whatever version of HTTP it speaks. The rooms that forward use nothing
-// else of the client. Byte slices that it is given are not kept after the call returns. Its methods are called by
-// the goroutine of the exchange, but readBody and trailers by the one that streams the body, if there is one.
+// downstream is the client's side of an exchange, whatever version of HTTP it speaks. The rooms that forward use
+// nothing else of the client. Byte slices that it is given are not kept after the call returns. Its methods are called
+// by the goroutine of the exchange, but readBody and trailers by the one that streams the body, if there is one.
 type downstream interface {
 	// collectBody reads a small body into memory, before a backend is kept waiting for it. Larger ones are left to be
 	// streamed, and so are those that the client keeps back until it gets a 100.
@@ -18,7 +18,8 @@ type downstream interface {
 	// error is final.
 	readBody() ([]byte, error)
 
-	// cancelBody makes a readBody that waits in another goroutine return; resumeBody takes that back, when it has returned.
+	// cancelBody makes a readBody that waits in another goroutine return; resumeBody takes that back, when it has
+	// returned.
 	cancelBody()
 	resumeBody()
 

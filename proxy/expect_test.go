@@ -42,7 +42,8 @@ func carriesExpect(q *backendtest.Request) error {
 func TestExpect_BackendContinues(t *testing.T) {
 	t.Parallel()
 	for _, framing := range []struct{ field, body string }{
-		{"Content-Length: 5", "hello"}, {"Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"},
+		{"Content-Length: 5", "hello"},
+		{"Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"},
 		{"Content-Length: 100000", strings.Repeat("x", 100000)},
 	} {
 		goOn := make(chan struct{})

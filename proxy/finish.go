@@ -7,8 +7,8 @@ import (
 	"sluice/internal/accesslog"
 )
 
-// finish is the single exit of every request, after its last byte: one record in the access log, the metrics, and a line
-// in the operational log where something failed. It is the only room that logs.
+// finish is the single exit of every request, after its last byte: one record in the access log, the metrics, and a
+// line in the operational log where something failed. It is the only room that logs.
 func (s *Server) finish(x *exchange) {
 	end := now()
 	status := x.status

@@ -10,8 +10,8 @@ import (
 // (RFC 9110 §10.1.1).
 const continueAfter = time.Second
 
-// forward sends the request to one backend after another until one answers, and the answer to the client. It returns what
-// ended the exchange; the answer has been sent, in full or cut, if nothing did.
+// forward sends the request to one backend after another until one answers, and the answer to the client. It returns
+// what ended the exchange; the answer has been sent, in full or cut, if nothing did.
 func (s *Server) forward(x *exchange) Error {
 	if e := x.down.collectBody(); e.Kind != KindNone {
 		return e
@@ -90,8 +90,8 @@ func (x *exchange) noneFree() bool {
 // ownFields is room for what the proxy adds to a head.
 const ownFields = 512
 
-// send writes the head, and with it a body that is in memory. A longer body is streamed from there on; one that waits to
-// be asked for is not.
+// send writes the head, and with it a body that is in memory. A longer body is streamed from there on; one that waits
+// to be asked for is not.
 func (x *exchange) send() Error {
 	body, whole := x.down.wholeBody()
 	announced := x.req.expects && !whole && !x.down.bodyBegun()

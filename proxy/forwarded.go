@@ -10,8 +10,8 @@ import (
 // maxForwardedFor is how many entries X-Forwarded-For may hold before the request is taken for a loop.
 const maxForwardedFor = 20
 
-// peerInfo is what the forwarding fields say of a client connection. It is made once per connection; a reload may change
-// whether it is trusted.
+// peerInfo is what the forwarding fields say of a client connection. It is made once per connection; a reload may
+// change whether it is trusted.
 type peerInfo struct {
 	addr    netip.Addr
 	text    []byte // the address: IPv4 plain, IPv6 without brackets or zone
@@ -28,9 +28,9 @@ func newPeerInfo(addr netip.Addr, trusted bool, proto string, port int) peerInfo
 	}
 }
 
-// appendForwarded appends the fields that tell the application about its client (Hipache: lib/worker.js). A trusted peer's
-// own values were copied with the other fields; only what is missing is set. X-Forwarded-For is always appended to, see
-// appendRequestField.
+// appendForwarded appends the fields that tell the application about its client (Hipache: lib/worker.js). A trusted
+// peer's own values were copied with the other fields; only what is missing is set. X-Forwarded-For is always appended
+// to, see appendRequestField.
 func (x *exchange) appendForwarded(dst []byte) []byte {
 	p, h := x.peer, &x.req.head
 	var seen [fieldForwardedOther + 1]bool

@@ -143,8 +143,9 @@ func (c *clientConn) writeInterim(r *response) error {
 	}
 	out := c.appendStatus(c.outBytes(), r)
 	out = c.x.appendResponseFields(out, r)
-	c.out = append(out, "\r\n"...)
-	err := c.write(c.out)
+	out = append(out, "\r\n"...)
+	c.out = out
+	err := c.write(out)
 	c.out = c.out[:0]
 	return err
 }
@@ -225,7 +226,8 @@ func (c *clientConn) appendConnection(dst []byte) []byte {
 // chunkFrame is room for the framing of one chunk: size line and line ends.
 const chunkFrame = 24
 
-// makeRoom makes n bytes fit behind what is held back: in a larger buffer, or by sending first. It reports whether they fit.
+// makeRoom makes n bytes fit behind what is held back: in a larger buffer, or by sending first. It reports whether they
+// fit.
 func (c *clientConn) makeRoom(n int) (fits bool, err error) {
 	if len(c.outBytes())+n <= cap(c.out) {
 		return true, nil
@@ -285,7 +287,8 @@ func (c *clientConn) endBody(trailers *head) error {
 	}
 	out := append(c.outBytes(), "0\r\n"...)
 	if trailers == nil {
-		c.out = append(out, "\r\n"...)
+		out = append(out, "\r\n"...)
+		c.out = out
 		return nil
 	}
 	c.out = appendTrailers(out, trailers)

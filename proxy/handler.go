@@ -67,8 +67,10 @@ func (x *exchange) ping() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		if err := x.srv.routes.Ping(ctx); err != nil {
-			a = ownAnswer{status: 500, contentType: "text/plain", body: []byte("store unavailable"),
-				cause: KindStoreUnavailable.String()}
+			a = ownAnswer{
+				status: 500, contentType: "text/plain", body: []byte("store unavailable"),
+				cause: KindStoreUnavailable.String(),
+			}
 		}
 	}
 	x.down.writeOwn(&a)
@@ -174,7 +176,8 @@ func (x *exchange) lookupError(err error) Error {
 	return Error{Kind: KindStoreUnavailable, Cause: err}
 }
 
-// settle gives the client of a failed exchange what it can still get: an answer, or an end that can't be mistaken for one.
+// settle gives the client of a failed exchange what it can still get: an answer, or an end that can't be mistaken for
+// one.
 func (s *Server) settle(x *exchange) {
 	switch {
 	case x.err.Kind == KindNone:
@@ -205,8 +208,8 @@ func (s *Server) fence(x *exchange) {
 	s.finish(x)
 }
 
-// survive keeps a panic in a goroutine from ending the process, where no fence is around or the fence itself failed. end
-// gives up what the goroutine worked on. It is deferred.
+// survive keeps a panic in a goroutine from ending the process, where no fence is around or the fence itself failed.
+// end gives up what the goroutine worked on. It is deferred.
 func (s *Server) survive(where string, end func()) {
 	if r := recover(); r != nil {
 		s.tellPanic(where, r)

@@ -13,8 +13,8 @@ type field struct {
 	irregular   bool // the line can't be copied: bare LF, white space before the colon, or unfolded
 }
 
-// head is the parsed start line and fields of one message. It holds offsets into the bytes that were scanned; b, set when
-// the head is complete, aliases the connection's buffer and is valid until the message is finished.
+// head is the parsed start line and fields of one message. It holds offsets into the bytes that were scanned; b, set
+// when the head is complete, aliases the connection's buffer and is valid until the message is finished.
 type head struct {
 	b      []byte
 	start  span // start line without its line end
@@ -83,7 +83,8 @@ func (h *head) scan(b []byte, rules *headRules) (n int, bad Kind) {
 	}
 }
 
-// plausible reports whether a request line begins and ends like one: HTTP/0.9 and other protocols have no head to wait for.
+// plausible reports whether a request line begins and ends like one: HTTP/0.9 and other protocols have no head to wait
+// for.
 func plausible(line []byte) bool {
 	return token[line[0]] && bytes.HasPrefix(line[bytes.LastIndexByte(line, ' ')+1:], []byte("HTTP/"))
 }
@@ -145,8 +146,8 @@ func (h *head) addLine(b []byte, s span, next int32, crlf bool, rules *headRules
 	return 0
 }
 
-// fold joins a continuation line to the field before it. Requests that fold are refused: nobody sends them but to be read
-// in two ways. In answers the line break becomes white space (RFC 9112 §5.2), in place.
+// fold joins a continuation line to the field before it. Requests that fold are refused: nobody sends them but to be
+// read in two ways. In answers the line break becomes white space (RFC 9112 §5.2), in place.
 func (h *head) fold(b []byte, s span, next int32, rules *headRules) Kind {
 	if !rules.lenient || len(h.fields) == 0 || !rules.allows(s.of(b)) {
 		return KindBadRequest

@@ -3,8 +3,8 @@ package proxy
 import "strconv"
 
 // appendRequestHead appends the head that goes to the backend: the client's request target and fields as they came, in
-// their order, less what is for this connection only, plus what we vouch for. announced says that a 100 (Continue) is to
-// be asked for.
+// their order, less what is for this connection only, plus what we vouch for. announced says that a 100 (Continue) is
+// to be asked for.
 func (x *exchange) appendRequestHead(dst []byte, announced bool) []byte {
 	r := &x.req
 	dst = append(dst, r.method...)
@@ -118,8 +118,8 @@ func (x *exchange) appendResponseFields(dst []byte, r *response) []byte {
 	return dst
 }
 
-// appendOffer keeps the Upgrade field of a 426 whose protocol is one that is passed: without it the client would not learn
-// what it is to switch to (RFC 9110 §15.5.22).
+// appendOffer keeps the Upgrade field of a 426 whose protocol is one that is passed: without it the client would not
+// learn what it is to switch to (RFC 9110 §15.5.22).
 func (x *exchange) appendOffer(dst []byte, r *response) []byte {
 	if r.status != 426 || x.req.http10 || !x.cfg.passesUpgrade(r.upgrade) {
 		return dst

@@ -2,8 +2,8 @@ package proxy
 
 import "time"
 
-// instant is a point in monotonic time: nanoseconds since the process started. It is cheaper to take and to compare than a
-// time.Time, and fits an atomic. Zero means "never".
+// instant is a point in monotonic time: nanoseconds since the process started. It is cheaper to take and to compare
+// than a time.Time, and fits an atomic. Zero means "never".
 type instant int64
 
 var processStart = time.Now().Add(-time.Nanosecond)

@@ -294,8 +294,8 @@ func (l *link) look() sight {
 	return l.peeker.saw
 }
 
-// await waits until the reader would find something, without reading it. It obeys the deadline of the socket and returns
-// io.EOF's sight at once.
+// await waits until the reader would find something, without reading it. It obeys the deadline of the socket and
+// returns io.EOF's sight at once.
 func (l *link) await() (sight, error) {
 	if l.raw == nil {
 		return sightBroken, io.ErrClosedPipe
@@ -306,7 +306,8 @@ func (l *link) await() (sight, error) {
 	return l.peeker.saw, nil
 }
 
-// Poll events of a peer that has gone: hungUp is final in both directions, finished is a FIN, maybe behind unread bytes.
+// Poll events of a peer that has gone: hungUp is final in both directions, finished is a FIN, maybe behind unread
+// bytes.
 const (
 	hungUp   = unix.POLLERR | unix.POLLHUP
 	finished = unix.POLLRDHUP | hungUp

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// boundListener is a listener with what its connections need to know. It keeps the limits of connections, and turns a lack
-// of file descriptors into a wait: to fasthttp an error of Accept is the end of the listener.
+// boundListener is a listener with what its connections need to know. It keeps the limits of connections, and turns a
+// lack of file descriptors into a wait: to fasthttp an error of Accept is the end of the listener.
 type boundListener struct {
 	net.Listener
 	srv           *Server
@@ -36,13 +36,13 @@ func (bl *boundListener) proto() string {
 
 // Waits of Accept when the process or the system has run out of something.
 const (
-	acceptBackoffMin = 5 * time.Millisecond
-	acceptBackoffMax = time.Second
+	minAcceptBackoff = 5 * time.Millisecond
+	maxAcceptBackoff = time.Second
 )
 
 // Accept waits for room under MaxConnections, then for a connection.
 func (bl *boundListener) Accept() (net.Conn, error) {
-	for backoff := acceptBackoffMin; ; {
+	for backoff := minAcceptBackoff; ; {
 		bl.awaitRoom()
 		if bl.srv.closing.Load() { // Shutdown may have come before fasthttp knew of the listener.
 			_ = bl.Listener.Close()
@@ -58,7 +58,7 @@ func (bl *boundListener) Accept() (net.Conn, error) {
 			bl.srv.metrics.limited[limitDescriptors].Inc()
 			bl.srv.log.Warn("accept failed, trying again", "listener", bl.Addr().String(), "error", err, "wait", backoff)
 			time.Sleep(backoff)
-			backoff = min(2*backoff, acceptBackoffMax)
+			backoff = min(2*backoff, maxAcceptBackoff)
 		case errors.Is(err, net.ErrClosed):
 			return nil, io.EOF
 		default:
@@ -67,7 +67,8 @@ func (bl *boundListener) Accept() (net.Conn, error) {
 	}
 }
 
-// temporary reports whether Accept may succeed later: descriptors or memory are short, or the client has left the queue.
+// temporary reports whether Accept may succeed later: descriptors or memory are short, or the client has left the
+// queue.
 func temporary(err error) bool {
 	for _, e := range []syscall.Errno{
 		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EPROTO,

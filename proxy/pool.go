@@ -131,8 +131,8 @@ func newPool(s *Server, b *cache.Backend) *pool {
 	return p
 }
 
-// dial connects, and does the TLS handshake, within ConnectTimeout. fasthttp passes 0 for the timeout and would speak TLS
-// without a deadline, hence the time limit and the TLS of our own.
+// dial connects, and does the TLS handshake, within ConnectTimeout. fasthttp passes 0 for the timeout and would speak
+// TLS without a deadline, hence the time limit and the TLS of our own.
 func (p *pool) dial(string, time.Duration) (net.Conn, error) {
 	limit := p.srv.config().ConnectTimeout
 	d := net.Dialer{Timeout: limit, KeepAlive: 15 * time.Second}
@@ -181,8 +181,8 @@ func dialError(err error) Error {
 
 // enter takes one of the backend's places. It reports false when all are taken.
 //
-// The count never exceeds the limit, not even for a moment: another request might look just then, find no place, and wait
-// for one that is free.
+// The count never exceeds the limit, not even for a moment: another request might look just then, find no place, and
+// wait for one that is free.
 func (p *pool) enter(limit int) bool {
 	for {
 		n := p.active.Load()
@@ -233,8 +233,8 @@ func (p *pool) queue(limit int) bool {
 	}
 }
 
-// connection returns an idle connection that is fit for reuse, or a new one. careful asks for a look at the socket even if
-// the connection was idle for no time at all.
+// connection returns an idle connection that is fit for reuse, or a new one. careful asks for a look at the socket even
+// if the connection was idle for no time at all.
 func (p *pool) connection(t instant, careful bool) (*backendConn, error) {
 	p.lastUse.Store(int64(t))
 	for {

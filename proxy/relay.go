@@ -20,7 +20,8 @@ func (s *Server) relay(x *exchange) Error {
 	// An answer that comes before the request's end leaves no telling where the next request would begin.
 	x.closing = x.closing || x.announced || x.upload.running() || x.upload.failed()
 	if x.res.options && x.res.framing == framingChunked {
-		x.res.b = bytes.Clone(x.res.b) // Its Connection fields judge the trailers, which come when the buffer has other bytes.
+		// Its Connection fields judge the trailers, which come when the buffer has other bytes.
+		x.res.b = bytes.Clone(x.res.b)
 	}
 	x.resBody.start(&x.up.source, x.res.framing, x.res.contentLength)
 	if err := x.down.writeHead(&x.res); err != nil {
@@ -28,7 +29,8 @@ func (s *Server) relay(x *exchange) Error {
 		return Error{Kind: KindClientGone, Cause: err}
 	}
 	e := x.relayBody()
-	// The connection goes back before the client gets the last bytes: whoever sends the next request upon them finds it free.
+	// The connection goes back before the client gets the last bytes: whoever sends the next request upon them finds it
+	// free.
 	x.letGo(e.Kind == KindNone && reusable && x.cleanUpstream())
 	if e.Kind == KindNone {
 		e = x.flushHead()

@@ -50,8 +50,8 @@ func (r *request) reset() {
 	*r = request{head: h, maxForward: -1}
 }
 
-// judge reads the start line and the fields that matter after scan completed the head, and refuses what could be read in
-// two ways.
+// judge reads the start line and the fields that matter after scan completed the head, and refuses what could be read
+// in two ways.
 func (r *request) judge() Kind {
 	if bad := r.startLine(); bad != 0 {
 		return bad

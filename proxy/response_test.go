@@ -95,8 +95,10 @@ func TestResponse_Framing(t *testing.T) {
 		{"1.0, until close, claims to be kept", "HTTP/1.0 200 OK", "Connection: keep-alive\r\n", false, framingClose, 0, false},
 		{"close", "HTTP/1.1 200 OK", "Connection: close\r\n" + length, false, framingLength, 5, false},
 		{"close in a list", "HTTP/1.1 200 OK", "Connection: x, Close\r\n" + length, false, framingLength, 5, false},
-		{"close and keep-alive", "HTTP/1.0 200 OK", "Connection: keep-alive\r\nConnection: close\r\n" + length, false,
-			framingLength, 5, false},
+		{
+			"close and keep-alive", "HTTP/1.0 200 OK", "Connection: keep-alive\r\nConnection: close\r\n" + length, false,
+			framingLength, 5, false,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

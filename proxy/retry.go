@@ -6,8 +6,8 @@ const (
 	messageRetryDisabled = "Retry on error is disabled"
 )
 
-// another decides whether a failed attempt is followed by one more. It returns no error if so, and otherwise the error that
-// ends the exchange. These are the rules:
+// another decides whether a failed attempt is followed by one more. It returns no error if so, and otherwise the error
+// that ends the exchange. These are the rules:
 //
 // Nothing is sent again once a byte of an answer has gone to the client, nor later than RetryTimeout.
 //

@@ -80,8 +80,9 @@ func New(cfg Config, d Deps) (*Server, error) {
 	s.pools.m, s.pools.srv = make(map[string]*pool), s
 	s.metrics = newProxyMetrics(d.Metrics, s)
 	s.edge = fasthttp.Server{
-		Name:                  "sluice",
-		Concurrency:           maxConcurrency, // Limit: MaxConnections is kept by the listener, which waits instead of refusing.
+		Name: "sluice",
+		// Limit: MaxConnections is kept by the listener, which waits instead of refusing.
+		Concurrency:           maxConcurrency,
 		Logger:                fasthttpLog{s.log},
 		SecureErrorLogMessage: true,
 		Handler:               func(*fasthttp.RequestCtx) { panic("BUG: fasthttp parsed a request") },
@@ -152,10 +153,10 @@ func (s *Server) serveConn(nc net.Conn) error {
 // BeginDrain makes pings answer 503, so that load balancers turn away. Accepting goes on.
 func (s *Server) BeginDrain() { s.draining.Store(true) }
 
-// Shutdown stops accepting and waits for what is under way. Every connection ends with its next answer; one that waits for
-// a request is left open, since a request may be on its way to us. When ctx ends, connections that are left are cut and
-// ctx's error is returned. Without a BeginDrain before it pings answer 200 to the end, for a process whose listeners
-// another one serves on.
+// Shutdown stops accepting and waits for what is under way. Every connection ends with its next answer; one that waits
+// for a request is left open, since a request may be on its way to us. When ctx ends, connections that are left are cut
+// and ctx's error is returned. Without a BeginDrain before it pings answer 200 to the end, for a process whose
+// listeners another one serves on.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.closing.Store(true)
 	err := s.edge.ShutdownWithContext(ctx)

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// slots is the size of the fixed tables that hold a number per frontend. Frontends whose keys hash to the same slot share
-// the number: memory stays bounded for any number of hosts, and an edge has far fewer busy frontends than slots.
+// slots is the size of the fixed tables that hold a number per frontend. Frontends whose keys hash to the same slot
+// share the number: memory stays bounded for any number of hosts, and an edge has far fewer busy frontends than slots.
 const slots = 4096
 
 var slotSeed = maphash.MakeSeed()
@@ -28,8 +28,8 @@ const (
 	budgetShare  = 5 // one retry in five requests
 )
 
-// budget counts requests and retries per frontend over budgetWindow. The counts are approximate when a window turns over:
-// a few requests may be lost to a race, never a limit.
+// budget counts requests and retries per frontend over budgetWindow. The counts are approximate when a window turns
+// over: a few requests may be lost to a race, never a limit.
 type budget struct {
 	slots [slots]budgetSlot
 }

@@ -74,7 +74,7 @@ func (s *source) scanHead(h *head, rules *headRules) (n int, bad Kind, err error
 		if s.w-s.r == len(s.buf.b) {
 			s.reserve(min(2*len(s.buf.b), rules.maxBytes+1))
 		}
-		if err = s.fill(); err != nil {
+		if err := s.fill(); err != nil {
 			return 0, 0, err
 		}
 	}

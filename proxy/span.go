@@ -1,6 +1,7 @@
 package proxy
 
-// span is a half-open range of bytes in a head. Offsets rather than slices, so that a head survives when its buffer grows.
+// span is a half-open range of bytes in a head. Offsets rather than slices, so that a head survives when its buffer
+// grows.
 type span struct{ start, end int32 }
 
 func (s span) of(b []byte) []byte { return b[s.start:s.end] }
@@ -89,8 +90,8 @@ const (
 
 // hasControl reports whether b holds a byte below 0x20 or DEL, HTAB included.
 //
-// Fast path: eight bytes at a time; (x - 0x20…) & ^x has the high bit set in every byte below 0x20 (and, through borrows,
-// possibly in a byte above such a one, which changes nothing), and (x ^ 0x7f…) - 1 finds DEL in the same way.
+// Fast path: eight bytes at a time; (x - 0x20…) & ^x has the high bit set in every byte below 0x20 (and, through
+// borrows, possibly in a byte above such a one, which changes nothing), and (x ^ 0x7f…) - 1 finds DEL in the same way.
 func hasControl(b []byte) bool {
 	for len(b) >= 8 {
 		x := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |

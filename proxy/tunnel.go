@@ -42,7 +42,8 @@ func (c *clientConn) writeSwitch(r *response) error {
 	out := c.appendStatus(c.outBytes(), r)
 	out = c.x.appendResponseFields(out, r)
 	out = appendField(out, "Upgrade: ", r.upgrade)
-	c.out = append(out, "Connection: Upgrade\r\n\r\n"...)
+	out = append(out, "Connection: Upgrade\r\n\r\n"...)
+	c.out = out
 	return c.flush()
 }
 
@@ -133,8 +134,8 @@ func (t *tunnel) fill(from tunnelEnd) error {
 // ended reports whether an error is of our own making: the idle limit, or a connection that we have closed.
 func ended(err error) bool { return errors.Is(err, errTimedOut) || errors.Is(err, net.ErrClosed) }
 
-// end closes both connections. A failure of one is passed on as what it is, by an RST, which nobody takes for the end of
-// what was sent.
+// end closes both connections. A failure of one is passed on as what it is, by an RST, which nobody takes for the end
+// of what was sent.
 func (t *tunnel) end(quietly bool, a, b tunnelEnd) {
 	for _, e := range []tunnelEnd{a, b} {
 		if quietly {

@@ -18,8 +18,8 @@ const (
 	uploadFailed
 )
 
-// upload streams a request body to the backend in a goroutine of its own, so that an answer that comes early is seen: the
-// two directions of an exchange do not wait for each other.
+// upload streams a request body to the backend in a goroutine of its own, so that an answer that comes early is seen:
+// the two directions of an exchange do not wait for each other.
 type upload struct {
 	x     *exchange
 	up    *backendConn // the exchange's, which may let go of it while the body is sent
@@ -85,8 +85,8 @@ func (u *upload) start() {
 	go u.loop()
 }
 
-// stop ends the streaming if it still runs, and waits for its end. The backend's connection must be closed first unless the
-// body is complete: a write may be waiting on it.
+// stop ends the streaming if it still runs, and waits for its end. The backend's connection must be closed first unless
+// the body is complete: a write may be waiting on it.
 func (u *upload) stop() {
 	if uploadState(u.state.Load()) == uploadNone {
 		return
@@ -162,7 +162,8 @@ func (u *upload) writeChunks(p []byte) Error {
 	return Error{}
 }
 
-// write sends p. A backend that takes no more has maybe answered already: whether that is so, the reading side finds out.
+// write sends p. A backend that takes no more has maybe answered already: whether that is so, the reading side finds
+// out.
 func (u *upload) write(p []byte) Error {
 	if _, err := u.up.rw.Write(p); err != nil {
 		return writeError(err)

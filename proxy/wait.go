@@ -45,7 +45,7 @@ func (x *exchange) readBackend(p []byte) (int, error) {
 		switch {
 		case errors.Is(err, errInterrupted):
 			x.up.link.resume()
-			if err = x.interruption(); err != nil {
+			if err := x.interruption(); err != nil {
 				return 0, err
 			}
 		case errors.Is(err, errTimedOut):

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// watch notices a client that goes away while nobody reads from it. It runs in a goroutine of its own, only while a wait
-// for the backend is long.
+// watch notices a client that goes away while nobody reads from it. It runs in a goroutine of its own, only while a
+// wait for the backend is long.
 type watch struct {
 	x       *exchange
 	link    *link // the client's; set before start
