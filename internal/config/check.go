@@ -66,10 +66,10 @@ func completeBinds(binds []Bind, shared HTTPS) {
 	}
 }
 
-// check holds keys against each other.
+// check holds keys against each other, as far as they are sound.
 func (l *loader) check() {
 	c := l.config
-	if len(c.HTTP.Bind)+len(c.HTTPS.Bind) == 0 {
+	if l.sound("http.bind", "https.bind") && len(c.HTTP.Bind)+len(c.HTTPS.Bind) == 0 {
 		l.wrong("http.bind", "must name an address, or https.bind must: there is nothing to listen on")
 	}
 	l.checkHTTPS()
@@ -78,29 +78,35 @@ func (l *loader) check() {
 	if c.Cache.Snapshot != "" {
 		l.warnf("cache.snapshot has no effect in this version: a start without the store waits for it")
 	}
-	if l.opts.Root && c.User == "" {
+	if l.sound("user") && l.opts.Root && c.User == "" {
 		l.wrong("user", "must not be empty when started as root: name a user such as \"www-data\", "+
 			"or say \"root\" if that is what you want")
 	}
-	if c.Server.DrainDelay > 0 && c.Server.DrainTimeout == 0 {
+	if l.sound("server.drainDelay", "server.drainTimeout") && c.Server.DrainDelay > 0 && c.Server.DrainTimeout == 0 {
 		l.wrong("server.drainTimeout", "must be more than 0 when server.drainDelay is set")
 	}
 }
 
 func (l *loader) checkHTTPS() {
 	c := l.config
-	for i, b := range c.HTTPS.Bind {
-		if b.Key == "" || b.Cert == "" {
-			l.wrong("https.bind", fmt.Sprintf("needs a key and a certificate: entry %d (%s) has not both; "+
-				"set https.key and https.cert", i+1, b.HostPort()))
-		}
+	if l.sound("https.bind", "https.port", "https.key", "https.cert") {
+		l.checkCertificates()
 	}
-	if len(c.HTTPS.Bind) == 0 && c.IsSet("https.cert") {
+	if l.sound("https.bind") && len(c.HTTPS.Bind) == 0 && c.IsSet("https.cert") {
 		l.warnf("https.cert is set but https.bind is empty: there is no HTTPS listener")
 	}
 	for _, b := range c.HTTP.Bind {
-		if b.Key != "" || b.Cert != "" {
+		if (b.Key != "" || b.Cert != "") && l.sound("http.bind", "http.port") {
 			l.wrong("http.bind", fmt.Sprintf("must not have a key or certificate: move %s to https.bind", b.HostPort()))
+		}
+	}
+}
+
+func (l *loader) checkCertificates() {
+	for i, b := range l.config.HTTPS.Bind {
+		if b.Key == "" || b.Cert == "" {
+			l.wrong("https.bind", fmt.Sprintf("needs a key and a certificate: entry %d (%s) has not both; "+
+				"set https.key and https.cert", i+1, b.HostPort()))
 		}
 	}
 }
@@ -108,6 +114,9 @@ func (l *loader) checkHTTPS() {
 // checkAddresses finds two listeners on one address before the system does, which could only say
 // "address already in use".
 func (l *loader) checkAddresses() {
+	if !l.sound("http.bind", "http.port", "https.bind", "https.port", "admin.bind", "admin.port") {
+		return
+	}
 	c := l.config
 	taken := make(map[string]string)
 	claim := func(path, address string) {
@@ -129,6 +138,9 @@ func (l *loader) checkAddresses() {
 }
 
 func (l *loader) checkDrivers() {
+	if !l.sound("driver") {
+		return
+	}
 	c := l.config
 	switch {
 	case len(c.Driver) == 0:

@@ -52,11 +52,8 @@ func Load(opts LoadOptions) (*Config, []Warning, error) {
 	}
 	l.applyEnvironment()
 	l.applyFlags()
-	if len(l.mistakes) == 0 {
-		// What a key inherits and how keys fit together can only be said of values that are valid.
-		l.complete()
-		l.check()
-	}
+	l.complete()
+	l.check()
 	if len(l.mistakes) > 0 {
 		return nil, l.warnings, l.mistakes
 	}
@@ -166,6 +163,12 @@ func (l *loader) appendEntry(entries []entry, e entry) []entry {
 		e.path, l.config.File, entries[i].value.line, e.value.line)
 	entries[i] = e
 	return entries
+}
+
+// sound tells whether none of these keys has a mistake: how keys fit together can only be said of
+// values that are valid.
+func (l *loader) sound(paths ...string) bool {
+	return !slices.ContainsFunc(l.mistakes, func(m Mistake) bool { return slices.Contains(paths, m.Path) })
 }
 
 // isSection reports whether path is an object that holds keys, in our table or in Hipache's older

@@ -97,6 +97,27 @@ func TestLoad_AllMistakesAtOnce(t *testing.T) {
 	}
 }
 
+// TestLoad_AllMistakesOfBothKinds: a wrong value does not hide what is wrong between other keys.
+func TestLoad_AllMistakesOfBothKinds(t *testing.T) {
+	t.Parallel()
+	content := `{"server": {"tcpTimeout": -1, "drainDelay": 5, "drainTimeout": 0}, "user": "",
+		"http": {"port": 70000, "bind": ["::1", "::1"]}, "https": {"bind": "::1"}, "driver": ["redis:", "redis:", "redis:"]}`
+	_, _, err := loadText(t, content, func(o *LoadOptions) { o.Root = true })
+	var mistakes Mistakes
+	if !errors.As(err, &mistakes) {
+		t.Fatalf("error = %v, want Mistakes", err)
+	}
+	var got []string
+	for _, m := range mistakes {
+		got = append(got, m.Path)
+	}
+	// That http.bind names an address twice is not told: its port is not known.
+	want := []string{"server.tcpTimeout", "http.port", "https.bind", "driver", "user", "server.drainTimeout"}
+	if !slices.Equal(got, want) {
+		t.Errorf("mistakes in %q, want %q", got, want)
+	}
+}
+
 func TestLoad_UnknownKeys(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
