@@ -69,12 +69,15 @@ func nearest(name string, candidates []string) (string, int) {
 	return best, bestDistance
 }
 
-// nearestKey finds the key that an unknown path may mean, and how far it is. The right name in the
+// nearestKey finds the key or section that an unknown path may mean, and how far it is. The right name in the
 // wrong section is suggested too, though it is no typing mistake.
 func nearestKey(path string) (string, int) {
-	known := make([]string, 0, len(table))
+	known := make([]string, 0, len(table)+len(sections))
 	for _, k := range table {
 		known = append(known, k.Path)
+	}
+	if !strings.Contains(path, ".") {
+		known = append(known, sections[1:]...) // but for the top level, which has no name
 	}
 	best, distance := nearest(path, known)
 	if distance <= typoDistance {

@@ -129,6 +129,8 @@ func TestLoad_UnknownKeys(t *testing.T) {
 		wantNearest string
 	}{
 		"slip":                  {content: `{"server": {"debg": true}}`, mistakes: 1, strict: 1, wantNearest: "server.debug"},
+		"slip of a section":     {content: `{"htpp": {"port": 8080}}`, mistakes: 1, strict: 1, wantNearest: "http"},
+		"short, in a section":   {content: `{"server": {"x": 1}}`, mistakes: 0, strict: 1},
 		"for another program":   {content: `{"api": {"resume": 1}}`, mistakes: 0, strict: 1},
 		"wrong section":         {content: `{"cache": {"retryOnError": 1}}`, mistakes: 0, strict: 1, wantNearest: "server.retryOnError"},
 		"variable, slip":        {content: `{}`, environ: []string{"SLUICE_SERVER_DEBG=1"}, mistakes: 1, strict: 1, wantNearest: "SLUICE_SERVER_DEBUG"},
