@@ -26,7 +26,8 @@ SLUICE_SERVER_RETRY_ON_ERROR and the key server.retryOnError of the file. "sluic
 every value with the place it came from.
 
 Signals: SIGHUP reads configuration, certificates and error pages again; SIGUSR1 reopens the
-access log; SIGTERM and SIGINT finish what is under way and stop, a second one stops at once.
+access log; SIGUSR2 hands over to a new binary; SIGTERM and SIGINT finish what is under way and
+stop, a second one stops at once.
 
 `
 
