@@ -16,7 +16,10 @@ import (
 const (
 	// readyTimeout bounds the time that sluice may take to listen.
 	readyTimeout = 10 * time.Second
-	// stopTimeout is how long sluice may finish what is under way.
+	// drainTimeout is how long sluice may finish what is under way. A browser keeps its connections
+	// open much longer than anyone waits for a sample to stop.
+	drainTimeout = time.Second
+	// stopTimeout is how long it may take to end.
 	stopTimeout = 5 * time.Second
 )
 
@@ -34,6 +37,7 @@ func startEdge(o options, driver string) (*edge, error) {
 	args := []string{
 		"--config", o.config, "--driver", driver,
 		"--http-bind", "127.0.0.1", "--http-port", strconv.Itoa(int(o.port)),
+		"--server-drain-timeout", drainTimeout.String(),
 	}
 	if os.Geteuid() == 0 {
 		// sluice asks for a user to drop to; a sample run has none.

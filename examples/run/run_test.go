@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -58,6 +59,16 @@ func TestRun_ServesRoutesAndLeavesNothing(t *testing.T) {
 			}
 			if got := get(t, front, "x.app.example"); !strings.Contains(got, "Host: x.app.example") {
 				t.Errorf("x.app.example answers %q, want its own host in it", got)
+			}
+			// A browser would keep such a connection, too.
+			idle, err := net.DialTimeout("tcp4", front, timeout)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer idle.Close()
+			fmt.Fprint(idle, "GET / HTTP/1.1\r\nHost: big.app.example\r\n\r\n")
+			if _, err := idle.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
 			}
 			cancel()
 			if err := <-ended; err != nil {
