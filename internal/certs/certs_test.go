@@ -1,122 +1,26 @@
 package certs
 
 import (
-	"bytes"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/pem"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/youmark/pkcs8"
+	"sluice/internal/logtest"
 )
-
-// authority signs certificates; its own is signed by parent or by itself.
-type authority struct {
-	cert *x509.Certificate
-	key  crypto.Signer
-}
-
-// issue makes a certificate for name; parent nil makes it a root.
-func issue(t *testing.T, name string, parent *authority, edit func(*x509.Certificate)) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-	}
-	if edit != nil {
-		edit(template)
-	}
-	signer := &authority{template, key}
-	if parent != nil {
-		signer = parent
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, signer.cert, key.Public(), signer.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &authority{cert, key}
-}
-
-// write puts PEM blocks into a file of the test's folder and returns its path.
-func write(t *testing.T, name string, blocks ...*pem.Block) string {
-	t.Helper()
-	var text bytes.Buffer
-	for _, b := range blocks {
-		if err := pem.Encode(&text, b); err != nil {
-			t.Fatal(err)
-		}
-	}
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, text.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-func certBlock(a *authority) *pem.Block {
-	return &pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}
-}
-
-func keyBlock(t *testing.T, key crypto.Signer) *pem.Block {
-	t.Helper()
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &pem.Block{Type: "PRIVATE KEY", Bytes: der}
-}
 
 // capture is a logger and what it wrote.
 func capture() (*slog.Logger, func() string) {
-	var mu sync.Mutex
-	var text bytes.Buffer
-	log := slog.New(slog.NewTextHandler(lockedWriter{&mu, &text}, nil))
-	return log, func() string {
-		mu.Lock()
-		defer mu.Unlock()
-		return text.String()
-	}
-}
-
-type lockedWriter struct {
-	mu *sync.Mutex
-	w  io.Writer
-}
-
-func (l lockedWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
+	log := new(logtest.Buffer)
+	return log.Logger(), log.String
 }
 
 // shake makes one TLS connection to a server with the given configuration.
@@ -425,25 +329,4 @@ func TestByName_ComesFirst(t *testing.T) {
 	if _, err := shake(t, b.TLSConfig(), trusting(usual, "www.example.com")); err != nil {
 		t.Errorf("unknown name: %v", err)
 	}
-}
-
-// damagedKey is an encrypted key whose length is no multiple of a cipher block.
-func damagedKey(t *testing.T, key crypto.Signer) *pem.Block {
-	t.Helper()
-	der, err := pkcs8.MarshalPrivateKey(key, []byte("x"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var info struct {
-		Algorithm asn1.RawValue
-		Data      []byte
-	}
-	if _, err = asn1.Unmarshal(der, &info); err != nil {
-		t.Fatal(err)
-	}
-	info.Data = info.Data[:len(info.Data)-1]
-	if der, err = asn1.Marshal(info); err != nil {
-		t.Fatal(err)
-	}
-	return &pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der}
 }
