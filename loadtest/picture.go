@@ -37,11 +37,14 @@ func savePicture(o *options, works []work, samples []sample) error {
 			y = drawBar(&b, y, name, cpuOf(samples, w, name), largest, i == 0)
 		}
 	}
-	head := fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="13">
+	head := fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d"
+	font-family="sans-serif" font-size="13">
 <title>CPU time per request in microseconds, median of %d rounds; shorter is better</title>
-<style>svg{background:#fff}.title{font-weight:bold;fill:#222}.name,.value{fill:#333}.bar{fill:#9db4c8}.ours{fill:#1f6feb}</style>
+<style>svg{background:#fff}.title{font-weight:bold;fill:#222}
+.name,.value{fill:#333}.bar{fill:#9db4c8}.ours{fill:#1f6feb}</style>
 `, pictureWidth, y+16, o.rounds)
-	if err := os.WriteFile(o.picture, []byte(head+b.String()+"</svg>\n"), 0o644); err != nil { //nolint:gosec // a page's picture
+	svg := []byte(head + b.String() + "</svg>\n")
+	if err := os.WriteFile(o.picture, svg, 0o644); err != nil { //nolint:gosec // a page's picture
 		return fmt.Errorf("save picture: %w", err)
 	}
 	return nil
@@ -54,7 +57,8 @@ func drawBar(b *strings.Builder, y int, name string, value, largest float64, our
 		class = "ours"
 	}
 	length := value / largest * barWidth
-	fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="end" class="name">%s</text>`, nameWidth-8, y+14, html.EscapeString(name))
+	fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="end" class="name">%s</text>`,
+		nameWidth-8, y+14, html.EscapeString(name))
 	fmt.Fprintf(b, `<rect x="%d" y="%d" width="%.0f" height="%d" class="%s"/>`, nameWidth, y, length, barHeight, class)
 	fmt.Fprintf(b, `<text x="%.0f" y="%d" class="value">%.1f µs</text>`+"\n", nameWidth+length+6, y+14, value)
 	return y + barHeight + barGap
