@@ -2,6 +2,7 @@ package cache
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -19,10 +20,13 @@ var (
 	errOwnListener    = errors.New("address is a listener of this server")
 )
 
-// optionError is an option of a backend's fragment that means nothing.
+// optionError is an option of a backend's fragment that means nothing, or not with that value.
 type optionError string
 
-func (e optionError) Error() string { return "unknown option " + strconv.Quote(string(e)) }
+func (e optionError) Error() string {
+	return fmt.Sprintf("invalid option %q: there are weight=1 to weight=%d, and for https sni=name and tlsVerify=off",
+		string(e), MaxWeight)
+}
 
 // invalidCause returns the metric label of what is wrong with an element.
 func invalidCause(err error) string {
