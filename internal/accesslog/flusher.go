@@ -169,7 +169,7 @@ func (f *flusher) reportDrops() {
 	if dropped == f.dropsTold || now.Sub(f.dropReport) < reportInterval {
 		return
 	}
-	f.w.log.Warn("access log lines were dropped: the sink is slower than the requests",
+	f.w.log.Warn("access log lines were dropped: the sink is slower than the requests, or a line was longer than 64 KiB",
 		"path", f.w.path, "lines", dropped-f.dropsTold)
 	f.dropsTold, f.dropReport = dropped, now
 }

@@ -48,7 +48,7 @@ func appendHipache(dst []byte, planb bool, at *second, r *Record) []byte {
 	dst = append(dst, `" "`...)
 	dst = appendEscaped(dst, r.UserAgent)
 	dst = append(dst, `" "`...)
-	dst = appendKnown(dst, r.VHost)
+	dst = appendKnown(dst, cut(r.VHost))
 	if planb {
 		dst = append(dst, `" "`...)
 		dst = appendEscaped(dst, r.RequestID)
@@ -73,14 +73,14 @@ func appendJSON(dst []byte, at *second, r *Record) []byte {
 	dst = appendJSONString(append(dst, `,"target":`...), r.Target)
 	dst = appendJSONString(append(dst, `,"proto":`...), r.Proto)
 	dst = appendJSONString(append(dst, `,"host":`...), r.Host)
-	dst = appendJSONString(append(dst, `,"vhost":`...), r.VHost)
+	dst = appendJSONString(append(dst, `,"vhost":`...), cut(r.VHost))
 	dst = appendInt(append(dst, `,"status":`...), int64(r.Status))
 	dst = appendInt(append(dst, `,"bytes":`...), r.Bytes)
 	dst = appendSeconds(append(dst, `,"total":`...), r.Total)
 	dst = appendSeconds(append(dst, `,"backendTime":`...), r.BackendTime)
 	dst = appendInt(append(dst, `,"attempts":`...), int64(r.Attempts))
 	dst = strconv.AppendBool(append(dst, `,"tls":`...), r.TLS)
-	dst = appendMember(dst, `,"backend":`, r.Backend)
+	dst = appendMember(dst, `,"backend":`, cut(r.Backend))
 	dst = appendMember(dst, `,"cause":`, r.Cause)
 	dst = appendMember(dst, `,"referer":`, r.Referer)
 	dst = appendMember(dst, `,"userAgent":`, r.UserAgent)
@@ -88,6 +88,10 @@ func appendJSON(dst []byte, at *second, r *Record) []byte {
 	dst = appendMember(dst, `,"forwardedFor":`, r.ForwardedFor)
 	return append(dst, '}', '\n')
 }
+
+// cut shortens what stands in the store, where nothing else bounds it: a line with all of it would
+// be too long to be written.
+func cut(s string) string { return s[:min(len(s), maxStoredBytes)] }
 
 // appendMember appends a JSON member whose key is written with comma and colon, or nothing if the
 // value is empty.

@@ -21,8 +21,8 @@ type Record struct {
 	RequestID    []byte
 	ForwardedFor []byte // X-Forwarded-For as the client sent it
 
-	VHost   string // identifier of the frontend; empty is written as "-"
-	Backend string // URL of the last attempt; empty if there was none
+	VHost   string // identifier of the frontend; empty is written as "-", and 1 KiB at most
+	Backend string // URL of the last attempt, 1 KiB at most; empty if there was none
 	Cause   string // X-Sluice-Error of an answer of our own
 
 	Status      int

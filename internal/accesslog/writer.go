@@ -27,6 +27,8 @@ const (
 	// Limit: longer lines are dropped. A line of a request head within the default limits has at
 	// most this length with every byte escaped; syslog takes no message of more than about 200 KiB.
 	maxLineBytes = 64 << 10
+	// Limit: longer identifiers and backends are cut.
+	maxStoredBytes = 1 << 10
 	// urgeFraction is the part of MaxPending that is worth a write before FlushInterval is over. The
 	// rest is room for the lines that come while the sink is slow.
 	urgeFraction = 8

@@ -276,6 +276,26 @@ func TestReopen_AfterATornLineStartsWithAWholeOne(t *testing.T) {
 	}
 }
 
+// TestWriter_CutsWhatTheStoreHolds: a frontend with a huge identifier is logged like any other.
+func TestWriter_CutsWhatTheStoreHolds(t *testing.T) {
+	t.Parallel()
+	for _, format := range []string{"hipache", "json"} {
+		path := filepath.Join(t.TempDir(), "access.log")
+		w := open(t, Options{Path: path, Format: format})
+		r := example()
+		r.VHost = strings.Repeat("v", maxLineBytes)
+		r.Backend = "http://10.0.0.1/" + strings.Repeat("b", maxLineBytes)
+		w.Log(r)
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		text := readFile(t, path)
+		if n := strings.Count(text, "v"); n < maxStoredBytes || len(text) > 3*maxStoredBytes {
+			t.Errorf("%s: a line of %d bytes with %d of the identifier; want %d of it", format, len(text), n, maxStoredBytes)
+		}
+	}
+}
+
 func TestWriter_DropsAfterCloseAndOverlongLines(t *testing.T) {
 	t.Parallel()
 	set := metrics.NewSet()
