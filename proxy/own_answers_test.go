@@ -6,11 +6,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"sluice/internal/backendtest"
+	"sluice/internal/logtest"
 	"sluice/internal/redistest"
 )
 
@@ -27,7 +27,7 @@ type ownAnswer struct {
 func toBackend(change func(*setup), backends ...string) func(t *testing.T) *edge {
 	return func(t *testing.T) *edge {
 		if change == nil {
-			change = func(*setup) {}
+			return newEdge(t, one("a.example", backends...))
 		}
 		return newEdge(t, one("a.example", backends...), change)
 	}
@@ -164,7 +164,7 @@ func TestOwnAnswers_ClosedSet(t *testing.T) {
 // TestOwnAnswers_Panic: a panic costs one request its answer, is told with its stack, and the server lives.
 func TestOwnAnswers_Panic(t *testing.T) {
 	t.Parallel()
-	var ops lockedBuffer
+	var ops logtest.Buffer
 	e := newEdge(t, nil, func(s *setup) { s.noRoutes, s.opsLog = true, &ops })
 	c := e.dial()
 	c.send(request("POST", "/", "a.example", "Content-Length: 5") + "hello")
@@ -201,29 +201,10 @@ func TestOwnAnswers_PanicInTheErrorAnswer(t *testing.T) {
 	e.awaitMetric("sluice_connections", 0)
 }
 
-// lockedBuffer collects what several goroutines write.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // The operator's log says what failed, for whom and where; a flood of one kind is thinned out.
 func TestOwnAnswers_OperationalLog(t *testing.T) {
 	t.Parallel()
-	var ops lockedBuffer
+	var ops logtest.Buffer
 	address := backendtest.Refused(t)
 	e := newEdge(t, routeList{"a.example": {"my site", address}}, func(s *setup) { s.opsLog = &ops })
 	for range 100 {

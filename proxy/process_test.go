@@ -3,7 +3,6 @@
 package proxy_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,9 +13,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
+
+	"sluice/internal/logtest"
 )
 
 // The tests of this kind run the built binary in a process of its own, for its memory and for what happens to it under
@@ -55,7 +55,7 @@ func startProgram(t *testing.T, binary string, n int, backend string, limits map
 		"http":   bind(p.addr, "bind"), "admin": bind(p.admin, ""), "server": server, "user": "root",
 	})
 	cmd := exec.Command(binary, "-c", config)
-	log := &lockedText{}
+	log := &logtest.Buffer{}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -93,26 +93,6 @@ func writeJSON(t testing.TB, path string, content any) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-// lockedText collects what a process says.
-type lockedText struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (l *lockedText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-// String returns all of it.
-func (l *lockedText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // metric reads a series from the admin listener, -1 if there is none.

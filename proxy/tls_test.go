@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sluice/internal/backendtest"
+	"sluice/internal/logtest"
 )
 
 // overTLS makes an edge serve https with a certificate of its own.
@@ -138,7 +139,7 @@ func TestTLS_PanicInTheHandshake(t *testing.T) {
 func TestTLS_Backend(t *testing.T) {
 	t.Parallel()
 	named, other := backendtest.SelfSigned(t, "app.internal"), backendtest.SelfSigned(t, "other.internal")
-	var names lockedBuffer
+	var names logtest.Buffer
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(&names, "%s,", r.TLS.ServerName)
 		backendtest.Text(200, r.TLS.NegotiatedProtocol).ServeHTTP(w, r)
