@@ -98,6 +98,10 @@ func (t *tunnel) copy(to, from tunnelEnd) (n int64) {
 		}
 		switch err := t.fill(from); {
 		case err == nil:
+		case err == io.EOF && !t.finished.Load() && from.link.events()&hungUp != 0:
+			// A reset that the other direction was told of by its write: here it looks like a FIN.
+			t.end(false, to, from)
+			return n
 		case err == io.EOF:
 			t.finished.Store(true)
 			if closeWrite(to) != nil {
