@@ -43,6 +43,7 @@ type counters struct {
 	roundTrip                                   *metrics.Histogram
 	evictions                                   [spaceKinds]*metrics.Counter
 	marks                                       [markResults]*metrics.Counter
+	tiers                                       [tierCount]*metrics.Gauge
 }
 
 // newCounters registers the metrics in set.
@@ -73,6 +74,9 @@ func newCounters(set *metrics.Set, c *Cache) *counters {
 	}
 	for r, name := range markResultNames {
 		m.marks[r] = set.NewCounter(fmt.Sprintf("sluice_route_marks_total{result=%q}", name))
+	}
+	for t := tierBroadcast; t < tierCount; t++ {
+		m.tiers[t] = set.NewGauge(fmt.Sprintf("sluice_store_tier{tier=%q}", t), nil)
 	}
 	set.NewGauge("sluice_route_hits_total", m.hits.value)
 	set.NewGauge("sluice_route_negative_hits_total", m.negativeHits.value)

@@ -27,6 +27,7 @@ type Server struct {
 	dir      string
 	args     []string
 	password string
+	sentinel string // configuration file of a Sentinel; empty for a server
 
 	mu     sync.Mutex
 	proc   *process // nil while the server is down
@@ -74,11 +75,23 @@ func StartReplica(t testing.TB, master *Server, args ...string) *Server {
 // Launch is Start for a program that is no test. The caller ends the server with Close; methods
 // that would fail a test panic instead.
 func Launch(args ...string) (*Server, error) {
+	return launch(func(s *Server) error {
+		s.args, s.password = args, option(args, "--requirepass")
+		return nil
+	})
+}
+
+// launch runs a server in a directory of its own, as prepare sets it up there.
+func launch(prepare func(s *Server) error) (*Server, error) {
 	dir, err := os.MkdirTemp("", "redistest")
 	if err != nil {
 		return nil, fmt.Errorf("make directory: %w", err)
 	}
-	s := &Server{dir: dir, args: args, password: option(args, "--requirepass")}
+	s := &Server{dir: dir}
+	if err := prepare(s); err != nil {
+		_ = os.RemoveAll(dir) // The error that matters is the one before.
+		return nil, err
+	}
 	for range portAttempts {
 		if s.Port, err = freePort(); err != nil {
 			break
@@ -172,13 +185,7 @@ func (s *Server) kill() {
 func (s *Server) start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	args := append([]string{
-		"--port", strconv.Itoa(s.Port), "--bind", "127.0.0.1", "--unixsocket", s.Socket(),
-		"--dir", s.dir, "--save", "", "--appendonly", "no", "--daemonize", "no",
-		// A replica synchronises at once instead of waiting for others to join.
-		"--repl-diskless-sync-delay", "0",
-	}, s.args...)
-	p, err := startProcess(args)
+	p, err := startProcess(s.commandLine())
 	if err != nil {
 		return err
 	}
@@ -188,6 +195,21 @@ func (s *Server) start() error {
 		return fmt.Errorf("start redis-server on port %d: %w", s.Port, err)
 	}
 	return nil
+}
+
+// commandLine is what redis-server is started with.
+func (s *Server) commandLine() []string {
+	own := []string{
+		"--port", strconv.Itoa(s.Port), "--bind", "127.0.0.1", "--dir", s.dir, "--daemonize", "no",
+	}
+	if s.sentinel != "" {
+		return append(append([]string{s.sentinel}, own...), "--sentinel")
+	}
+	own = append(own,
+		"--unixsocket", s.Socket(), "--save", "", "--appendonly", "no",
+		// A replica synchronises at once instead of waiting for others to join.
+		"--repl-diskless-sync-delay", "0")
+	return append(own, s.args...)
 }
 
 // portRefused tells whether another port may help: this one was taken meanwhile, or it leaves no

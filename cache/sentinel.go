@@ -1,0 +1,172 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+const (
+	// sentinelInterval is how often Sentinels are asked although none announced a new master.
+	sentinelInterval = time.Second
+	// sentinelTimeout bounds one round of questions.
+	sentinelTimeout = 500 * time.Millisecond
+	// switchChannel is where Sentinels announce a new master.
+	switchChannel = "+switch-master"
+)
+
+// sentinels keep a node where the master is. The client library could do that too, but it would
+// move reads to the new master before the watch stands there, and changes in between would be lost.
+type sentinels struct {
+	// Immutable.
+	master string
+	target *node
+	all    []*sentinel
+	log    *slog.Logger
+	asked  chan struct{} // capacity 1
+}
+
+// sentinel is one of them.
+type sentinel struct {
+	node   *node
+	asking atomic.Bool // an answer is awaited still
+}
+
+// sighting is where a Sentinel sees the master.
+type sighting struct {
+	address string
+	// epoch is the number of the failover that made it master: of two Sentinels that differ, the
+	// one with the higher number is right.
+	epoch int64
+}
+
+func newSentinels(d *driver, target *node, log *slog.Logger) *sentinels {
+	s := &sentinels{master: d.master, target: target, log: log, asked: make(chan struct{}, 1)}
+	own := &driver{network: d.network, user: d.sentinelUser, password: d.sentinelPassword, tls: d.tls}
+	for _, address := range d.addresses {
+		s.all = append(s.all, &sentinel{node: newNode(own, address)})
+	}
+	return s
+}
+
+// ask makes the next round of questions begin now; s may be nil.
+func (s *sentinels) ask() {
+	if s == nil {
+		return
+	}
+	select {
+	case s.asked <- struct{}{}:
+	default:
+	}
+}
+
+// follow keeps the target where the master is until ctx ends.
+func (s *sentinels) follow(ctx context.Context) {
+	var runs sync.WaitGroup
+	for _, one := range s.all {
+		runs.Go(func() { s.listen(ctx, one) })
+	}
+	tick := time.NewTicker(sentinelInterval)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		if best := s.round(ctx, &runs); best.address != "" {
+			s.target.move(best.address)
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		case <-s.asked:
+		}
+	}
+	runs.Wait()
+	for _, one := range s.all {
+		one.node.close()
+	}
+}
+
+// round asks all Sentinels at once and returns the best answer; its address is "" if there is none.
+// One that hangs holds the others up no longer than sentinelTimeout.
+func (s *sentinels) round(ctx context.Context, runs *sync.WaitGroup) (best sighting) {
+	ctx, cancel := context.WithTimeout(ctx, sentinelTimeout)
+	defer cancel()
+	answers := make(chan sighting, len(s.all))
+	awaited := 0
+	for _, one := range s.all {
+		if !one.asking.CompareAndSwap(false, true) {
+			continue
+		}
+		awaited++
+		runs.Go(func() {
+			defer one.asking.Store(false)
+			answer, err := one.locate(ctx, s.master)
+			if err != nil {
+				s.log.Debug("sentinel does not answer", "address", one.node.address, "cause", err)
+			}
+			answers <- answer
+		})
+	}
+	for ; awaited > 0; awaited-- {
+		select {
+		case answer := <-answers:
+			if answer.address != "" && (best.address == "" || answer.epoch > best.epoch) {
+				best = answer
+			}
+		case <-ctx.Done():
+			return best
+		}
+	}
+	return best
+}
+
+// locate asks one Sentinel where the master is.
+func (s *sentinel) locate(ctx context.Context, master string) (sighting, error) {
+	client, err := s.node.connected()
+	if err != nil {
+		return sighting{}, err
+	}
+	var replies []rueidis.RedisResult
+	for range 2 { // the first command may find a connection that was lost meanwhile
+		replies = client.DoMulti(ctx,
+			client.B().SentinelGetMasterAddrByName().Master(master).Build(),
+			client.B().Arbitrary("SENTINEL", "MASTER", master).Build())
+		if err = replies[0].Error(); err == nil || isReply(err) || rueidis.IsRedisNil(err) {
+			break
+		}
+	}
+	if rueidis.IsRedisNil(err) {
+		return sighting{}, fmt.Errorf("sentinel knows no master %q", master)
+	}
+	address, err := replies[0].AsStrSlice()
+	if err != nil {
+		return sighting{}, err
+	}
+	if len(address) != 2 {
+		return sighting{}, errors.New("sentinel answers with something else than host and port")
+	}
+	fields, err := replies[1].AsStrMap()
+	if err != nil {
+		return sighting{}, err
+	}
+	epoch, err := strconv.ParseInt(fields["config-epoch"], 10, 64)
+	return sighting{address: net.JoinHostPort(address[0], address[1]), epoch: epoch}, err
+}
+
+// listen waits for one Sentinel's announcements until ctx ends.
+func (s *sentinels) listen(ctx context.Context, one *sentinel) {
+	for ctx.Err() == nil {
+		if client, err := one.node.connected(); err == nil {
+			// Its error is that of the connection; the rounds tell what matters about it.
+			_ = client.Receive(ctx, client.B().Subscribe().Channel(switchChannel).Build(),
+				func(rueidis.PubSubMessage) { s.ask() })
+		}
+		awaitChange(ctx, nil, sentinelInterval)
+	}
+}
