@@ -17,6 +17,8 @@ import (
 const (
 	// surveyInterval is how often nodes are asked who has which slots.
 	surveyInterval = time.Second
+	// surveyPause is the least time between two surveys.
+	surveyPause = 100 * time.Millisecond
 	// surveyTimeout bounds one survey.
 	surveyTimeout = 500 * time.Millisecond
 	// maxSurveyed is how many nodes one survey asks, so that it does not grow with the Cluster.
@@ -169,7 +171,7 @@ func (s *clusterStore) survey(ctx context.Context) {
 		case <-tick.C:
 		case <-s.asked:
 			// A Cluster that redirects everything must not be asked without a pause.
-			awaitChange(ctx, nil, 10*time.Millisecond)
+			awaitChange(ctx, nil, surveyPause)
 		}
 	}
 }
@@ -282,6 +284,7 @@ func (s *clusterStore) linkOf(ctx context.Context, slot uint16) (*link, error) {
 		if i >= 0 && v.links[i] != nil {
 			return v.links[i], nil
 		}
+		s.ask() // another node may have the slot by now
 		left := time.Duration(0)
 		if i >= 0 {
 			left = time.Until(v.since[i].Add(connectGrace))

@@ -111,6 +111,7 @@ func (c *clusterSupervisor) takeSurvey(ctx context.Context, e event, watches *sy
 func (c *clusterSupervisor) announce() {
 	v, watched, settled := c.newView()
 	switch {
+	case watched == 0 && c.known != nil && !settled && !c.up: // the start is under way
 	case watched == 0:
 		c.s.publish(v)
 		c.s.to.down(c.cause)
@@ -146,13 +147,14 @@ func (c *clusterSupervisor) newView() (v *clusterView, watched int, settled bool
 // watchMember keeps a watch on one master until ctx ends.
 func (s *clusterStore) watchMember(ctx context.Context, m *member) {
 	n := s.nodeAt(m.address)
-	for failures := 0; ctx.Err() == nil; failures++ {
+	for failures := 0; ctx.Err() == nil; {
+		failures++
 		client, err := n.connected()
 		if err != nil {
 			err = fmt.Errorf("watch: %w", err)
 		} else {
 			err = s.stand(ctx, client, m.address, func(l *link) {
-				failures = -1
+				failures = 0
 				s.send(ctx, event{member: m, link: l})
 			})
 		}

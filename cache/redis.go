@@ -59,7 +59,12 @@ func (s *redisStore) start(ctx context.Context, to sink) error {
 	if s.sentinels != nil {
 		s.runs.Go(func() { s.sentinels.follow(ctx) })
 	}
-	s.runs.Go(func() { s.supervise(ctx) })
+	s.runs.Go(func() {
+		if s.sentinels != nil {
+			awaitChange(ctx, s.sentinels.begun, sentinelTimeout)
+		}
+		s.supervise(ctx)
+	})
 	return nil
 }
 

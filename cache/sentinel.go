@@ -32,6 +32,7 @@ type sentinels struct {
 	all    []*sentinel
 	log    *slog.Logger
 	asked  chan struct{} // capacity 1
+	begun  chan struct{} // closed after the first round
 }
 
 // sentinel is one of them.
@@ -49,7 +50,7 @@ type sighting struct {
 }
 
 func newSentinels(d *driver, target *node, log *slog.Logger) *sentinels {
-	s := &sentinels{master: d.master, target: target, log: log, asked: make(chan struct{}, 1)}
+	s := &sentinels{master: d.master, target: target, log: log, asked: make(chan struct{}, 1), begun: make(chan struct{})}
 	own := &driver{network: d.network, user: d.sentinelUser, password: d.sentinelPassword, tls: d.tls}
 	for _, address := range d.addresses {
 		s.all = append(s.all, &sentinel{node: newNode(own, address)})
@@ -76,9 +77,19 @@ func (s *sentinels) follow(ctx context.Context) {
 	}
 	tick := time.NewTicker(sentinelInterval)
 	defer tick.Stop()
-	for ctx.Err() == nil {
-		if best := s.round(ctx, &runs); best.address != "" {
+	logged := ""
+	for first := true; ctx.Err() == nil; first = false {
+		best, err := s.round(ctx, &runs)
+		switch {
+		case best.address != "":
 			s.target.move(best.address)
+			logged = ""
+		case err != nil && ctx.Err() == nil && err.Error() != logged:
+			s.log.Warn("sentinels do not tell where the master is", "master", s.master, "cause", err)
+			logged = err.Error()
+		}
+		if first {
+			close(s.begun)
 		}
 		select {
 		case <-ctx.Done():
@@ -92,12 +103,14 @@ func (s *sentinels) follow(ctx context.Context) {
 	}
 }
 
-// round asks all Sentinels at once and returns the best answer; its address is "" if there is none.
+// round asks all Sentinels at once and returns the best answer; its address is "" if there is none,
+// and err then one of the reasons.
 // One that hangs holds the others up no longer than sentinelTimeout.
-func (s *sentinels) round(ctx context.Context, runs *sync.WaitGroup) (best sighting) {
+func (s *sentinels) round(ctx context.Context, runs *sync.WaitGroup) (best sighting, err error) {
 	ctx, cancel := context.WithTimeout(ctx, sentinelTimeout)
 	defer cancel()
 	answers := make(chan sighting, len(s.all))
+	failures := make(chan error, len(s.all))
 	awaited := 0
 	for _, one := range s.all {
 		if !one.asking.CompareAndSwap(false, true) {
@@ -106,24 +119,25 @@ func (s *sentinels) round(ctx context.Context, runs *sync.WaitGroup) (best sight
 		awaited++
 		runs.Go(func() {
 			defer one.asking.Store(false)
-			answer, err := one.locate(ctx, s.master)
-			if err != nil {
-				s.log.Debug("sentinel does not answer", "address", one.node.address, "cause", err)
+			if answer, err := one.locate(ctx, s.master); err != nil {
+				failures <- fmt.Errorf("ask sentinel %s: %w", one.node.address, err)
+			} else {
+				answers <- answer
 			}
-			answers <- answer
 		})
 	}
 	for ; awaited > 0; awaited-- {
 		select {
 		case answer := <-answers:
-			if answer.address != "" && (best.address == "" || answer.epoch > best.epoch) {
+			if best.address == "" || answer.epoch > best.epoch {
 				best = answer
 			}
+		case err = <-failures:
 		case <-ctx.Done():
-			return best
+			return best, err
 		}
 	}
-	return best
+	return best, err
 }
 
 // locate asks one Sentinel where the master is.
@@ -142,14 +156,14 @@ func (s *sentinel) locate(ctx context.Context, master string) (sighting, error) 
 		}
 	}
 	if rueidis.IsRedisNil(err) {
-		return sighting{}, fmt.Errorf("sentinel knows no master %q", master)
+		return sighting{}, fmt.Errorf("it knows no master %q", master)
 	}
 	address, err := replies[0].AsStrSlice()
 	if err != nil {
 		return sighting{}, err
 	}
 	if len(address) != 2 {
-		return sighting{}, errors.New("sentinel answers with something else than host and port")
+		return sighting{}, errors.New("its answer is not host and port")
 	}
 	fields, err := replies[1].AsStrMap()
 	if err != nil {

@@ -86,5 +86,5 @@ func TestSentinel_UnknownMasterIsNamedInTheLog(t *testing.T) {
 	var log logBuffer
 	c := startUnready(t, Options{Driver: []string{strings.Replace(s.URL(), "/"+redistest.MasterName, "/other", 1)}, Log: log.logger()})
 	wantAnswer(t, c, "a.example", "unavailable")
-	eventually(t, "the log says why", func() bool { return strings.Contains(log.String(), "no master") })
+	eventually(t, "the log says why", func() bool { return strings.Contains(log.String(), "it knows no master") })
 }
