@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -81,6 +82,12 @@ func (w *redisWatcher) stand(ctx context.Context, client rueidis.Client, address
 func (w *redisWatcher) track(ctx context.Context, conn rueidis.DedicatedClient, l *link) (lost <-chan error, refusal, err error) {
 	ctx, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
+	if err := requirePushes(ctx, conn); errors.Is(err, errOldProtocol) {
+		l.tier = tierPoll
+		return nil, err, nil
+	} else if err != nil {
+		return nil, nil, err
+	}
 	conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: w.heard})
 	lost = conn.SetOnInvalidations(w.pushed)
 	refusal = conn.Do(ctx, conn.B().Arbitrary("CLIENT", "TRACKING", "ON", "BCAST",
@@ -106,6 +113,30 @@ func (w *redisWatcher) track(ctx context.Context, conn rueidis.DedicatedClient, 
 		w.m.storeError("subscribe")
 	}
 	return lost, refusal, nil
+}
+
+// errOldProtocol is a connection on which a server has no way to push.
+var errOldProtocol = errors.New("the server speaks RESP2")
+
+// requirePushes refuses the older protocol. Redis itself does not: it accepts CLIENT TRACKING there
+// and pushes nothing. Redis 6.0 does not know HELLO without a version, but nothing that speaks
+// RESP3 lacks the command.
+func requirePushes(ctx context.Context, conn rueidis.DedicatedClient) error {
+	fields, err := conn.Do(ctx, conn.B().Arbitrary("HELLO").Build()).AsMap()
+	if isReply(err) {
+		if strings.Contains(err.Error(), "unknown command") {
+			return errOldProtocol
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	version := fields["proto"]
+	if n, err := version.AsInt64(); err == nil && n < 3 {
+		return errOldProtocol
+	}
+	return nil
 }
 
 // poll stands in for a watch where the server refuses one: all that is known counts as changed at
