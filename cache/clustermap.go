@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"net"
 	"slices"
 	"strconv"
@@ -166,14 +167,18 @@ func newClusterMap(best map[string]claim, replicas map[string]bool, owners *[slo
 			m.masters = append(m.masters, c)
 		}
 	}
-	slices.SortFunc(m.masters, func(a, b claim) int { return strings.Compare(a.address, b.address) })
+	// A node that was reset, or that others are just meeting, shows up under two names for a while.
+	slices.SortFunc(m.masters, func(a, b claim) int {
+		return cmp.Or(strings.Compare(a.address, b.address), cmp.Compare(b.epoch, a.epoch))
+	})
+	m.masters = slices.CompactFunc(m.masters, func(a, b claim) bool { return a.address == b.address })
 	index := map[string]uint16{}
 	for i := range m.masters {
-		index[m.masters[i].id] = uint16(i) + 1
+		index[m.masters[i].address] = uint16(i) + 1
 	}
 	for slot, c := range owners {
 		if c != nil {
-			m.owner[slot] = index[c.id]
+			m.owner[slot] = index[best[c.id].address]
 		}
 	}
 	return m

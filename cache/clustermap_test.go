@@ -56,9 +56,10 @@ func TestParseClaims(t *testing.T) {
 func TestMergeClaims_TheHigherEpochHasTheSlot(t *testing.T) {
 	t.Parallel()
 	old := []claim{{id: "a", address: "a:1", isMaster: true, epoch: 1, slots: [][2]int{{0, 9}}}, {id: "b", address: "b:1"}}
+	twice := []claim{{id: "x", address: "b:1", isMaster: true}}
 	now := []claim{{id: "a", address: "a:1"}, {id: "b", address: "b:1", isMaster: true, epoch: 7, slots: [][2]int{{0, 9}}}}
 	empty := []claim{{id: "c", address: "c:1", isMaster: true, epoch: 3}, {id: "d", address: "d:1", isMaster: true, failed: true}}
-	for _, views := range [][][]claim{{old, now, empty}, {empty, now, old}} {
+	for _, views := range [][][]claim{{old, now, twice, empty}, {empty, twice, now, old}} {
 		m := mergeClaims(views)
 		if len(m.masters) != 2 || m.masters[0].id != "b" || m.masters[1].id != "c" || m.owner[0] != 1 || m.owner[9] != 1 || m.owner[10] != 0 {
 			t.Errorf("got masters %+v, owners %d %d", m.masters, m.owner[0], m.owner[9])

@@ -140,6 +140,20 @@ func (s *sentinels) round(ctx context.Context, runs *sync.WaitGroup) (best sight
 	return best, err
 }
 
+// locateOnce asks all Sentinels for the address of the master, for a caller that does not follow it.
+func (s *sentinels) locateOnce(ctx context.Context) (string, error) {
+	var runs sync.WaitGroup
+	best, err := s.round(ctx, &runs)
+	runs.Wait()
+	for _, one := range s.all {
+		one.node.close()
+	}
+	if best.address == "" {
+		return "", orElse(err, "no sentinel answers")
+	}
+	return best.address, nil
+}
+
 // locate asks one Sentinel where the master is.
 func (s *sentinel) locate(ctx context.Context, master string) (sighting, error) {
 	client, err := s.node.connected()
