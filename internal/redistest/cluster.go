@@ -26,7 +26,6 @@ func StartCluster(t testing.TB, masters int, replicas bool, args ...string) *Clu
 	c := &Cluster{Masters: masters}
 	all := append([]string{
 		"--cluster-enabled", "yes", "--cluster-node-timeout", "800", "--cluster-replica-validity-factor", "0",
-		// The bus has a port of its own, 10000 above the other unless named; that may be taken.
 		"--cluster-allow-replica-migration", "no",
 	}, args...)
 	count := masters
@@ -60,7 +59,7 @@ func StartCluster(t testing.TB, masters int, replicas bool, args ...string) *Clu
 func (c *Cluster) Join(t testing.TB, n *Server) {
 	t.Helper()
 	if n != c.Nodes[0] {
-		n.Do("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(c.Nodes[0].Port))
+		n.Do("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(c.Nodes[0].linkPort()))
 	}
 }
 
@@ -210,9 +209,10 @@ func (c *Cluster) MoveSlot(t testing.TB, key string, to *Server) {
 
 // URL is the driver URL of the Cluster; it names two of its nodes.
 func (c *Cluster) URL() string {
-	user := ""
-	if password := c.Nodes[0].password; password != "" {
-		user = ":" + password + "@"
-	}
-	return "redis+cluster://" + user + c.Nodes[0].Addr() + "," + c.Nodes[1].Addr()
+	return urlOf("redis+cluster", c.Nodes[0].password, c.Nodes[:2], (*Server).Addr)
+}
+
+// SecureURL is URL with TLS.
+func (c *Cluster) SecureURL() string {
+	return urlOf("rediss+cluster", c.Nodes[0].password, c.Nodes[:2], (*Server).SecureAddr)
 }

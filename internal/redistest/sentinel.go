@@ -33,7 +33,7 @@ func StartSentinels(t testing.TB, replicas int, args ...string) *Sentinels {
 		s.Redis = append(s.Redis, StartReplica(t, master, args...))
 	}
 	for range 3 {
-		s.All = append(s.All, startSentinel(t, master, option(args, "--requirepass")))
+		s.All = append(s.All, startSentinel(t, master, args))
 	}
 	if err := poll(func() error { return s.settled(replicas) }); err != nil {
 		t.Fatalf("redistest: start sentinels: %v", err)
@@ -41,14 +41,20 @@ func StartSentinels(t testing.TB, replicas int, args ...string) *Sentinels {
 	return s
 }
 
-// startSentinel runs one Sentinel. Its configuration is a file, because it rewrites it.
-func startSentinel(t testing.TB, master *Server, password string) *Server {
+// startSentinel runs one Sentinel; of the servers' settings it takes those of TLS. Its configuration
+// is a file, because it rewrites it.
+func startSentinel(t testing.TB, master *Server, args []string) *Server {
 	t.Helper()
 	s, err := launch(func(s *Server) error {
+		for i := 0; i+1 < len(args); i += 2 {
+			if strings.HasPrefix(args[i], "--tls-") {
+				s.args = append(s.args, args[i], args[i+1])
+			}
+		}
 		s.sentinel = filepath.Join(s.dir, "sentinel.conf")
 		config := fmt.Sprintf("sentinel monitor %[1]s 127.0.0.1 %[2]d 2\nsentinel down-after-milliseconds %[1]s 500\n"+
-			"sentinel failover-timeout %[1]s 3000\n", MasterName, master.Port)
-		if password != "" {
+			"sentinel failover-timeout %[1]s 3000\n", MasterName, master.linkPort())
+		if password := master.password; password != "" {
 			config += fmt.Sprintf("sentinel auth-pass %s %s\n", MasterName, password)
 		}
 		return os.WriteFile(s.sentinel, []byte(config), 0o600)
@@ -101,7 +107,7 @@ func (s *Sentinels) Master() *Server {
 	}
 	for _, r := range s.Redis {
 		info, err := r.Try("INFO", "replication")
-		if err == nil && votes[strconv.Itoa(r.Port)] >= 2 && strings.Contains(fmt.Sprint(info), "role:master") {
+		if err == nil && votes[strconv.Itoa(r.linkPort())] >= 2 && strings.Contains(fmt.Sprint(info), "role:master") {
 			return r
 		}
 	}
@@ -125,13 +131,23 @@ func (s *Sentinels) AwaitMaster(t testing.TB, old *Server) *Server {
 
 // URL is the driver URL of the master behind the Sentinels.
 func (s *Sentinels) URL() string {
-	hosts := make([]string, len(s.All))
-	for i, one := range s.All {
-		hosts[i] = one.Addr()
+	return urlOf("redis+sentinel", s.Redis[0].password, s.All, (*Server).Addr) + "/" + MasterName
+}
+
+// SecureURL is URL with TLS.
+func (s *Sentinels) SecureURL() string {
+	return urlOf("rediss+sentinel", s.Redis[0].password, s.All, (*Server).SecureAddr) + "/" + MasterName
+}
+
+// urlOf makes a driver URL of several servers.
+func urlOf(scheme, password string, servers []*Server, address func(*Server) string) string {
+	hosts := make([]string, len(servers))
+	for i, s := range servers {
+		hosts[i] = address(s)
 	}
 	user := ""
-	if password := s.Redis[0].password; password != "" {
+	if password != "" {
 		user = ":" + password + "@"
 	}
-	return "redis+sentinel://" + user + strings.Join(hosts, ",") + "/" + MasterName
+	return scheme + "://" + user + strings.Join(hosts, ",")
 }

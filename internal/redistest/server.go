@@ -22,6 +22,9 @@ const portAttempts = 10
 type Server struct {
 	// Port is the TCP port on 127.0.0.1; it stays the same over Restart.
 	Port int
+	// TLSPort is a second port, for TLS, of a server that was started with "--tls-cert-file"; 0
+	// without.
+	TLSPort int
 
 	t        testing.TB // nil for a server of Launch
 	dir      string
@@ -52,7 +55,7 @@ func Start(t testing.TB, args ...string) *Server {
 // synchronisation is over.
 func StartReplica(t testing.TB, master *Server, args ...string) *Server {
 	t.Helper()
-	all := []string{"--replicaof", "127.0.0.1 " + strconv.Itoa(master.Port)}
+	all := []string{"--replicaof", "127.0.0.1 " + strconv.Itoa(master.linkPort())}
 	if master.password != "" {
 		all = append(all, "--masterauth", master.password)
 	}
@@ -93,7 +96,7 @@ func launch(prepare func(s *Server) error) (*Server, error) {
 		return nil, err
 	}
 	for range portAttempts {
-		if s.Port, err = freePort(); err != nil {
+		if err = s.choosePorts(); err != nil {
 			break
 		}
 		if err = s.start(); err == nil {
@@ -107,8 +110,20 @@ func launch(prepare func(s *Server) error) (*Server, error) {
 	return nil, err
 }
 
+func (s *Server) choosePorts() (err error) {
+	if s.Port, err = freePort(); err == nil && option(s.args, "--tls-cert-file") != "" {
+		s.TLSPort, err = freePort()
+	}
+	return err
+}
+
 // Addr is the server's "host:port".
 func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)) }
+
+// SecureAddr is Addr for TLS.
+func (s *Server) SecureAddr() string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.TLSPort))
+}
 
 // Socket is the path of the server's unix socket.
 func (s *Server) Socket() string { return filepath.Join(s.dir, "redis.sock") }
@@ -202,7 +217,11 @@ func (s *Server) commandLine() []string {
 	own := []string{
 		"--port", strconv.Itoa(s.Port), "--bind", "127.0.0.1", "--dir", s.dir, "--daemonize", "no",
 	}
+	if s.TLSPort != 0 {
+		own = append(own, "--tls-port", strconv.Itoa(s.TLSPort))
+	}
 	if s.sentinel != "" {
+		own = append(own, s.args...)
 		return append(append([]string{s.sentinel}, own...), "--sentinel")
 	}
 	own = append(own,
@@ -299,6 +318,14 @@ func (s *Server) fatalf(format string, args ...any) {
 	}
 	s.t.Helper()
 	s.t.Fatalf("redistest: "+format, args...)
+}
+
+// linkPort is where other servers reach this one.
+func (s *Server) linkPort() int {
+	if option(s.args, "--tls-replication") == "yes" || option(s.args, "--tls-cluster") == "yes" {
+		return s.TLSPort
+	}
+	return s.Port
 }
 
 func freePort() (int, error) {

@@ -11,7 +11,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"testing"
 	"time"
 )
@@ -22,31 +21,14 @@ type TLS struct {
 	CA                    string
 	ServerCert, ServerKey string
 	ClientCert, ClientKey string
-	// Port is where the server of StartTLS takes TLS.
-	Port int
 }
 
-// StartTLS runs a server that takes TLS on a port of its own, from clients with a certificate. Its
+// StartTLS runs a server that takes TLS, from clients with a certificate, on a port of its own. The
 // other port stays open for the test.
 func StartTLS(t testing.TB, args ...string) (*Server, *TLS) {
 	t.Helper()
 	files := NewTLS(t)
-	for attempt := 1; ; attempt++ {
-		port, err := freePort()
-		if err != nil {
-			t.Fatalf("redistest: %v", err)
-		}
-		files.Port = port
-		s, err := Launch(append(files.Args("--tls-port", strconv.Itoa(port)), args...)...)
-		if err == nil {
-			s.t = t
-			t.Cleanup(s.Close)
-			return s, files
-		}
-		if attempt == portAttempts {
-			t.Fatalf("redistest: %v", err)
-		}
-	}
+	return Start(t, files.Args(args...)...), files
 }
 
 // Args are the settings of a server with these certificates, and further ones.
