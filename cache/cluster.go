@@ -19,6 +19,9 @@ const (
 	surveyInterval = time.Second
 	// surveyPause is the least time between two surveys.
 	surveyPause = 100 * time.Millisecond
+	// memberGrace is how long a read waits for a master that was lost: long enough for a connection
+	// that was cut, short enough for known hosts, whose lookups wait for it once.
+	memberGrace = 20 * time.Millisecond
 	// surveyTimeout bounds one survey.
 	surveyTimeout = 500 * time.Millisecond
 	// maxSurveyed is how many nodes one survey asks, so that it does not grow with the Cluster.
@@ -37,8 +40,9 @@ var errNoMap = errors.New("no node tells the map of the cluster")
 type clusterStore struct {
 	redisWatcher
 
-	// Immutable.
+	// Immutable after start.
 	driver *driver
+	begun  time.Time
 	asked  chan struct{} // capacity 1: survey now
 	events chan event
 
@@ -80,7 +84,7 @@ func newClusterStore(d *driver, o *Options, m *counters) *clusterStore {
 }
 
 func (s *clusterStore) start(ctx context.Context, to sink) error {
-	s.to = to
+	s.to, s.begun = to, time.Now()
 	s.runs.Go(func() { s.survey(ctx) })
 	s.runs.Go(func() { newClusterSupervisor(s).run(ctx) })
 	return nil
@@ -285,9 +289,9 @@ func (s *clusterStore) linkOf(ctx context.Context, slot uint16) (*link, error) {
 			return v.links[i], nil
 		}
 		s.ask() // another node may have the slot by now
-		left := time.Duration(0)
+		left := time.Until(s.begun.Add(connectGrace))
 		if i >= 0 {
-			left = time.Until(v.since[i].Add(connectGrace))
+			left = max(left, time.Until(v.since[i].Add(memberGrace)))
 		}
 		if !s.awaitView(ctx, v, left) {
 			return nil, errDown

@@ -132,3 +132,49 @@ func TestCluster_ReadsInTheMiddleOfAMigration(t *testing.T) {
 	}
 	awaitAnswer(t, c, "a.example", "10.0.0.1 10.0.0.2")
 }
+
+func TestCluster_LostMasterTakesOnlyItsSlots(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartCluster(t, 3, false, "--cluster-require-full-coverage", "no")
+	victim := s.Nodes[0]
+	var lost, live []string // hosts whose list is on the victim; whose list and dead set are not
+	for _, h := range clusterHosts(60) {
+		s.Do(t, "RPUSH", "frontend:"+h, h, "10.0.0.1")
+		list, dead := s.Owner("frontend:"+h), s.Owner("dead:"+h)
+		switch {
+		case list == victim:
+			lost = append(lost, h)
+		case dead != victim:
+			live = append(live, h)
+		}
+	}
+	known, unknown := lost[0], lost[1]
+	c := start(t, Options{Driver: []string{s.URL()}, MaxMissRate: -1})
+	wantAnswer(t, c, known, "10.0.0.1")
+	wantAnswer(t, c, live[0], "10.0.0.1")
+	victim.Kill()
+	eventually(t, "the loss is noticed", func() bool { return c.m.mastersAway.Get() == 1 })
+	time.Sleep(memberGrace)
+	begin := time.Now()
+	for range 100 {
+		wantAnswer(t, c, known, "10.0.0.1")
+		wantAnswer(t, c, unknown, "unavailable")
+	}
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("200 lookups of a lost master's hosts took %v", took)
+	}
+	wantAnswer(t, c, live[0], "10.0.0.1")
+	wantAnswer(t, c, live[1], "10.0.0.1")
+	s.Do(t, "RPUSH", "frontend:"+live[0], "10.0.0.2")
+	awaitAnswer(t, c, live[0], "10.0.0.1 10.0.0.2")
+
+	// Another edge that starts now serves what is there.
+	late := start(t, Options{Driver: []string{s.URL()}, MaxMissRate: -1})
+	wantAnswer(t, late, live[0], "10.0.0.1 10.0.0.2")
+	wantAnswer(t, late, unknown, "unavailable")
+
+	victim.Restart()
+	s.Do(t, "RPUSH", "frontend:"+known, known, "10.0.0.3")
+	awaitAnswer(t, c, known, "10.0.0.3")
+	awaitAnswer(t, late, known, "10.0.0.3")
+}

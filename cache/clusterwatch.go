@@ -110,6 +110,7 @@ func (c *clusterSupervisor) takeSurvey(ctx context.Context, e event, watches *sy
 // the first answers know all slots.
 func (c *clusterSupervisor) announce() {
 	v, watched, settled := c.newView()
+	c.s.m.mastersAway.Set(float64(len(v.links) - watched))
 	switch {
 	case watched == 0 && c.known != nil && !settled && !c.up: // the start is under way
 	case watched == 0:

@@ -44,6 +44,7 @@ type counters struct {
 	evictions                                   [spaceKinds]*metrics.Counter
 	marks                                       [markResults]*metrics.Counter
 	tiers                                       [tierCount]*metrics.Gauge
+	mastersAway                                 *metrics.Gauge
 }
 
 // newCounters registers the metrics in set.
@@ -63,6 +64,7 @@ func newCounters(set *metrics.Set, c *Cache) *counters {
 		listsCut:      set.NewCounter("sluice_route_lists_cut_total"),
 		outage:        set.NewFloatCounter("sluice_store_outage_seconds_total"),
 		roundTrip:     set.NewHistogram("sluice_store_round_trip_seconds"),
+		mastersAway:   set.NewGauge("sluice_store_masters_away", nil),
 	}
 	for k, name := range spaceNames {
 		m.evictions[k] = set.NewCounter(fmt.Sprintf("sluice_route_evictions_total{space=%q}", name))

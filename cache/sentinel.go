@@ -19,6 +19,9 @@ const (
 	sentinelInterval = time.Second
 	// sentinelTimeout bounds one round of questions.
 	sentinelTimeout = 500 * time.Millisecond
+	// epochTrust is how long the last failover outweighs Sentinels that do not know of it. After that
+	// they count: they may have been set up anew.
+	epochTrust = 10 * time.Second
 	// switchChannel is where Sentinels announce a new master.
 	switchChannel = "+switch-master"
 )
@@ -77,13 +80,17 @@ func (s *sentinels) follow(ctx context.Context) {
 	}
 	tick := time.NewTicker(sentinelInterval)
 	defer tick.Stop()
+	var current sighting
+	var confirmed time.Time
 	logged := ""
 	for first := true; ctx.Err() == nil; first = false {
 		best, err := s.round(ctx, &runs)
 		switch {
+		case best.address != "" && best.epoch < current.epoch && time.Since(confirmed) < epochTrust:
+			// Most of those that answered have not heard of the last failover yet.
 		case best.address != "":
+			current, confirmed, logged = best, time.Now(), ""
 			s.target.move(best.address)
-			logged = ""
 		case err != nil && ctx.Err() == nil && err.Error() != logged:
 			s.log.Warn("sentinels do not tell where the master is", "master", s.master, "cause", err)
 			logged = err.Error()
@@ -104,8 +111,8 @@ func (s *sentinels) follow(ctx context.Context) {
 }
 
 // round asks all Sentinels at once and returns the best answer; its address is "" if there is none,
-// and err then one of the reasons.
-// One that hangs holds the others up no longer than sentinelTimeout.
+// and err then one of the reasons. When most have answered, it does not wait for the rest, so one
+// that hangs holds nobody up.
 func (s *sentinels) round(ctx context.Context, runs *sync.WaitGroup) (best sighting, err error) {
 	ctx, cancel := context.WithTimeout(ctx, sentinelTimeout)
 	defer cancel()
@@ -126,9 +133,10 @@ func (s *sentinels) round(ctx context.Context, runs *sync.WaitGroup) (best sight
 			}
 		})
 	}
-	for ; awaited > 0; awaited-- {
+	for answered := 0; awaited > 0 && answered*2 <= len(s.all); awaited-- {
 		select {
 		case answer := <-answers:
+			answered++
 			if best.address == "" || answer.epoch > best.epoch {
 				best = answer
 			}

@@ -59,7 +59,7 @@ func TestSentinel_OrderlyFailoverAndDeadSentinel(t *testing.T) {
 	master.Do("RPUSH", "frontend:a.example", "a", "10.0.0.1")
 	c := start(t, Options{Driver: []string{s.URL() + "/0"}})
 	wantAnswer(t, c, "a.example", "10.0.0.1")
-	s.All[0].Kill() // two are enough
+	s.All[0].Stop() // two are enough
 	s.All[1].Do("SENTINEL", "FAILOVER", redistest.MasterName)
 	next := s.AwaitMaster(t, master)
 	begin := time.Now()

@@ -173,6 +173,18 @@ func (c *Cluster) Do(t testing.TB, args ...string) any {
 	return reply
 }
 
+// Write runs one command on the node that takes it. It fails while the key's slot moves or has no
+// master; the next call may not.
+func (c *Cluster) Write(args ...string) error {
+	err := errors.New("no node answers")
+	for _, n := range c.Nodes {
+		if _, err = n.Try(args...); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
 // AwaitOwner waits until a key belongs to another node than old.
 func (c *Cluster) AwaitOwner(t testing.TB, key string, old *Server) *Server {
 	t.Helper()

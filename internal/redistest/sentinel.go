@@ -53,7 +53,7 @@ func startSentinel(t testing.TB, master *Server, args []string) *Server {
 		}
 		s.sentinel = filepath.Join(s.dir, "sentinel.conf")
 		config := fmt.Sprintf("sentinel monitor %[1]s 127.0.0.1 %[2]d 2\nsentinel down-after-milliseconds %[1]s 500\n"+
-			"sentinel failover-timeout %[1]s 3000\n", MasterName, master.linkPort())
+			"sentinel failover-timeout %[1]s 1500\n", MasterName, master.linkPort())
 		if password := master.password; password != "" {
 			config += fmt.Sprintf("sentinel auth-pass %s %s\n", MasterName, password)
 		}
@@ -101,6 +101,9 @@ func (s *Server) masterState() (map[string]string, error) {
 func (s *Sentinels) Master() *Server {
 	votes := map[string]int{}
 	for _, one := range s.All {
+		if process, err := one.state(); err != nil || process == 'T' {
+			continue // it would answer late or never
+		}
 		if state, err := one.masterState(); err == nil {
 			votes[state["port"]]++
 		}
