@@ -51,8 +51,8 @@ func worksAsEdge(t *testing.T, c *Cache, master *redistest.Server, all ...*redis
 	route := mustLookup(t, c, "a.example")
 	c.MarkDead(&route, 2)
 	eventually(t, "the mark is written", func() bool { return master.Int("EXISTS", "dead:a.example") == 1 })
-	if got := c.store.(interface{ currentTier() tier }).currentTier(); got != tierBroadcast {
-		t.Errorf("tier: got %v, want bcast", got)
+	if c.m.tiers[tierBroadcast].Get() != 1 {
+		t.Error("the tier is not bcast")
 	}
 	for _, s := range append(all, master) {
 		if refused := refusals(s); len(refused) > 0 {

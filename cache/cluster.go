@@ -319,12 +319,14 @@ func (s *clusterStore) clientOf(ctx context.Context, key string) (rueidis.Comman
 
 func (s *clusterStore) mark(ctx context.Context, m mark) (outcome markOutcome, err error) {
 	var at markTargets
-	for key, client := range map[string]*rueidis.CommandClient{
-		s.prefix + frontendKey + m.key: &at.list, s.prefix + deadKey + m.host: &at.dead, checkerKey: &at.checker,
-	} {
-		if *client, err = s.clientOf(ctx, key); err != nil {
-			return 0, err
-		}
+	if at.list, err = s.clientOf(ctx, s.prefix+frontendKey+m.key); err != nil {
+		return 0, err
+	}
+	if at.dead, err = s.clientOf(ctx, s.prefix+deadKey+m.host); err != nil {
+		return 0, err
+	}
+	if at.checker, err = s.clientOf(ctx, checkerKey); err != nil {
+		at.checker = nil
 	}
 	outcome, err = s.markOn(ctx, at, m)
 	if errors.Is(err, errDown) {

@@ -51,7 +51,9 @@ func TestCluster_FailoverOfAMasterByKill(t *testing.T) {
 	}
 	s.AwaitOwner(t, "frontend:"+hosts[1], victim)
 	promoted := time.Now()
-	s.Do(t, "RPUSH", "frontend:"+hosts[1], "10.0.0.3")
+	if n := s.Do(t, "RPUSH", "frontend:"+hosts[1], "10.0.0.3"); n != int64(4) {
+		t.Fatalf("the list has %v elements on the new master", n)
+	}
 	awaitAnswer(t, c, hosts[1], "10.0.0.1 10.0.0.2 10.0.0.3")
 	t.Logf("replica promoted %v after the kill, its change served %v later", promoted.Sub(killed), time.Since(promoted))
 	for _, h := range hosts[2:] {
@@ -136,10 +138,10 @@ func TestCluster_ReadsInTheMiddleOfAMigration(t *testing.T) {
 func TestCluster_LostMasterTakesOnlyItsSlots(t *testing.T) {
 	t.Parallel()
 	s := redistest.StartCluster(t, 3, false, "--cluster-require-full-coverage", "no")
-	victim := s.Nodes[0]
+	victim := s.Nodes[0]    // has hchecker_ping, too
 	var lost, live []string // hosts whose list is on the victim; whose list and dead set are not
 	for _, h := range clusterHosts(60) {
-		s.Do(t, "RPUSH", "frontend:"+h, h, "10.0.0.1")
+		s.Do(t, "RPUSH", "frontend:"+h, h, "10.0.0.1", "10.0.0.9")
 		list, dead := s.Owner("frontend:"+h), s.Owner("dead:"+h)
 		switch {
 		case list == victim:
@@ -150,27 +152,35 @@ func TestCluster_LostMasterTakesOnlyItsSlots(t *testing.T) {
 	}
 	known, unknown := lost[0], lost[1]
 	c := start(t, Options{Driver: []string{s.URL()}, MaxMissRate: -1})
-	wantAnswer(t, c, known, "10.0.0.1")
-	wantAnswer(t, c, live[0], "10.0.0.1")
+	wantAnswer(t, c, known, "10.0.0.1 10.0.0.9")
+	wantAnswer(t, c, live[0], "10.0.0.1 10.0.0.9")
 	victim.Kill()
 	eventually(t, "the loss is noticed", func() bool { return c.m.mastersAway.Get() == 1 })
 	time.Sleep(memberGrace)
 	begin := time.Now()
 	for range 100 {
-		wantAnswer(t, c, known, "10.0.0.1")
+		wantAnswer(t, c, known, "10.0.0.1 10.0.0.9")
 		wantAnswer(t, c, unknown, "unavailable")
 	}
 	if took := time.Since(begin); took > 2*time.Second {
 		t.Errorf("200 lookups of a lost master's hosts took %v", took)
 	}
-	wantAnswer(t, c, live[0], "10.0.0.1")
-	wantAnswer(t, c, live[1], "10.0.0.1")
+	wantAnswer(t, c, live[0], "10.0.0.1 10.0.0.9")
+	wantAnswer(t, c, live[1], "10.0.0.1 10.0.0.9")
 	s.Do(t, "RPUSH", "frontend:"+live[0], "10.0.0.2")
+	awaitAnswer(t, c, live[0], "10.0.0.1 10.0.0.9 10.0.0.2")
+	onLost, onLive := mustLookup(t, c, known), mustLookup(t, c, live[0])
+	c.MarkDead(&onLost, 0)
+	c.MarkDead(&onLive, 1)
+	eventually(t, "the mark that can be written is", func() bool {
+		return s.Do(t, "EXISTS", "dead:"+live[0]) == int64(1)
+	})
+	wantAnswer(t, c, known, "10.0.0.9")
 	awaitAnswer(t, c, live[0], "10.0.0.1 10.0.0.2")
 
 	// Another edge that starts now serves what is there.
 	late := start(t, Options{Driver: []string{s.URL()}, MaxMissRate: -1})
-	wantAnswer(t, late, live[0], "10.0.0.1 10.0.0.2")
+	awaitAnswer(t, late, live[0], answer(c, live[0]))
 	wantAnswer(t, late, unknown, "unavailable")
 
 	victim.Restart()

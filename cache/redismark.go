@@ -8,7 +8,8 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// markTargets are the clients that hold what a mark needs; all the same one but in a Cluster.
+// markTargets are the clients that hold what a mark needs; all the same one but in a Cluster, where
+// that of the checker may be nil: while its master is away, no checker is known to live.
 type markTargets struct{ list, dead, checker rueidis.CommandClient }
 
 // markOn writes m on the write side: SADD, EXPIRE and PUBLISH in one MULTI, or PUBLISH alone while
@@ -23,9 +24,11 @@ func (w *redisWatcher) markOn(ctx context.Context, at markTargets, m mark) (mark
 	if url != m.url {
 		return markMoved, nil
 	}
-	seen, err := checkerSeen(at.checker.Do(ctx, at.checker.B().Get().Key(checkerKey).Build()))
-	if err != nil {
-		return 0, w.markError(err)
+	seen := int64(0)
+	if at.checker != nil {
+		if seen, err = checkerSeen(at.checker.Do(ctx, at.checker.B().Get().Key(checkerKey).Build())); err != nil {
+			return 0, w.markError(err)
+		}
 	}
 	publish := at.dead.B().Publish().Channel(deadChannel).Message(m.text()).Build()
 	if checkerAlive(seen) {

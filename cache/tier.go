@@ -37,6 +37,3 @@ func (w *redisWatcher) noteTier(l *link, refusal error) {
 			"tier", l.tier.String(), "cause", refusal)
 	}
 }
-
-// currentTier returns the tier of the last watch that stood.
-func (w *redisWatcher) currentTier() tier { return tier(w.tier.Load()) }
