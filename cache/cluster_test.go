@@ -38,6 +38,9 @@ func TestCluster_FailoverOfAMasterByKill(t *testing.T) {
 	awaitAnswer(t, c, hosts[0], "10.0.0.1")
 
 	victim := s.Owner("frontend:" + hosts[1])
+	if n := victim.Int("WAIT", "1", "5000"); n != 1 {
+		t.Fatalf("%d replicas have what the victim has, want 1", n)
+	}
 	killed := time.Now()
 	victim.Kill()
 	for s.Owner("frontend:"+hosts[1]) == nil {

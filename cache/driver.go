@@ -73,7 +73,8 @@ func parseDriver(s string) (driver, error) {
 	d.user = u.User.Username()
 	d.password, _ = u.User.Password()
 	if d.user != "" && d.password == "" {
-		return driver{}, errors.New("parse driver: user name without a password; a password alone is written redis://:password@host")
+		return driver{}, errors.New("parse driver: user name without a password; " +
+			"a password alone is written redis://:password@host")
 	}
 	if strings.Contains(d.user, ",") {
 		return driver{}, errors.New("parse driver: user and password stand once, before the first host")
@@ -242,9 +243,9 @@ func (d *driver) setOptions(u *url.URL, known map[string]*string) error {
 		field, ok := known[name]
 		switch {
 		case !ok && !d.secure && (name == "ca" || name == "cert" || name == "key"):
-			return fmt.Errorf("?%s= is for TLS: write rediss: in place of redis:", name)
+			return fmt.Errorf("?%s= is for TLS: write rediss in place of redis", name)
 		case !ok:
-			return fmt.Errorf("%s: has no option ?%s=", u.Scheme, name)
+			return fmt.Errorf("?%s= is no option of %s://", name, u.Scheme)
 		case len(values) > 1 || values[0] == "":
 			return fmt.Errorf("?%s= needs one value", name)
 		}

@@ -225,7 +225,8 @@ func (i *inspector) sample(ctx context.Context, l *link) error {
 	prefix := i.watcher.prefix + frontendKey
 	read := 0
 	for cursor := uint64(0); ; {
-		page, err := l.client.Do(ctx, l.client.B().Scan().Cursor(cursor).Match(globEscape(prefix)+"*").Count(1000).Build()).AsScanEntry()
+		scan := l.client.B().Scan().Cursor(cursor).Match(globEscape(prefix) + "*").Count(1000).Build()
+		page, err := l.client.Do(ctx, scan).AsScanEntry()
 		switch {
 		case isReply(err):
 			i.found.Note = "frontends cannot be listed: " + err.Error()

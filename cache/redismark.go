@@ -17,7 +17,8 @@ type markTargets struct{ list, dead, checker rueidis.CommandClient }
 // because the list may have shifted since it was read; a mark of the wrong backend is worse than
 // none.
 func (w *redisWatcher) markOn(ctx context.Context, at markTargets, m mark) (markOutcome, error) {
-	url, err := at.list.Do(ctx, at.list.B().Lindex().Key(w.prefix+frontendKey+m.key).Index(int64(m.id)+1).Build()).ToString()
+	key := w.prefix + frontendKey + m.key
+	url, err := at.list.Do(ctx, at.list.B().Lindex().Key(key).Index(int64(m.id)+1).Build()).ToString()
 	if err != nil && !rueidis.IsRedisNil(err) {
 		return 0, w.markError(err)
 	}
@@ -42,7 +43,9 @@ func (w *redisWatcher) markOn(ctx context.Context, at markTargets, m mark) (mark
 
 // writeMark performs the MULTI. Its commands travel together, so nothing comes between them on the
 // shared connection.
-func (w *redisWatcher) writeMark(ctx context.Context, client rueidis.CommandClient, m mark, publish rueidis.Completed) error {
+func (w *redisWatcher) writeMark(
+	ctx context.Context, client rueidis.CommandClient, m mark, publish rueidis.Completed,
+) error {
 	key := w.prefix + deadKey + m.host
 	seconds := int64((w.o.DeadTTL + 999_999_999) / 1_000_000_000)
 	replies := client.DoMulti(ctx,

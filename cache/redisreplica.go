@@ -124,7 +124,9 @@ func (s *redisStore) watch(ctx context.Context, n *node, h *health) (wasUp bool,
 }
 
 // awaitBetter ends the watch of n when it has moved or the other node is better.
-func (s *redisStore) awaitBetter(ctx context.Context, n *node, h *health, moved <-chan struct{}, cancel context.CancelCauseFunc) {
+func (s *redisStore) awaitBetter(
+	ctx context.Context, n *node, h *health, moved <-chan struct{}, cancel context.CancelCauseFunc,
+) {
 	for {
 		select {
 		case <-ctx.Done():

@@ -79,7 +79,9 @@ func (w *redisWatcher) stand(ctx context.Context, client rueidis.Client, address
 // track makes conn receive a push for each change of a frontend or dead set, and the announcements
 // of marks. lost says when the connection ends. A server that refuses the best tier, which is what
 // refusal holds then, is asked for the next; l becomes what it agreed to.
-func (w *redisWatcher) track(ctx context.Context, conn rueidis.DedicatedClient, l *link) (lost <-chan error, refusal, err error) {
+func (w *redisWatcher) track(
+	ctx context.Context, conn rueidis.DedicatedClient, l *link,
+) (lost <-chan error, refusal, err error) {
 	ctx, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
 	if err := requirePushes(ctx, conn); errors.Is(err, errOldProtocol) {

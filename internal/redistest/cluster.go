@@ -82,8 +82,8 @@ func (c *Cluster) agrees(count int) error {
 		if err != nil {
 			return err
 		}
-		info := fmt.Sprint(reply)
-		if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r", count)) {
+		info, known := fmt.Sprint(reply), fmt.Sprintf("cluster_known_nodes:%d\r", count)
+		if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, known) {
 			return fmt.Errorf("port %d says %.120q", n.Port, info)
 		}
 	}

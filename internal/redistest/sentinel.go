@@ -74,9 +74,9 @@ func (s *Sentinels) settled(replicas int) error {
 		if err != nil {
 			return err
 		}
-		if state["num-other-sentinels"] != "2" || state["num-slaves"] != strconv.Itoa(replicas) || state["flags"] != "master" {
-			return fmt.Errorf("a sentinel sees %s other sentinels, %s replicas, a master that is %s",
-				state["num-other-sentinels"], state["num-slaves"], state["flags"])
+		others, slaves, flags := state["num-other-sentinels"], state["num-slaves"], state["flags"]
+		if others != "2" || slaves != strconv.Itoa(replicas) || flags != "master" {
+			return fmt.Errorf("a sentinel sees %s other sentinels, %s replicas, a master that is %s", others, slaves, flags)
 		}
 	}
 	return nil
