@@ -80,64 +80,6 @@ func TestParseBackend_Unusable(t *testing.T) {
 	}
 }
 
-func TestValidateDriver(t *testing.T) {
-	t.Parallel()
-	for s, want := range map[string]driver{
-		"redis:":                           {network: "tcp", address: "127.0.0.1:6379"},
-		"redis://":                         {network: "tcp", address: "127.0.0.1:6379"},
-		"redis://10.0.0.1":                 {network: "tcp", address: "10.0.0.1:6379"},
-		"redis://:6380":                    {network: "tcp", address: "127.0.0.1:6380"},
-		"redis://:pw@h:6380/2#px:":         {network: "tcp", address: "h:6380", password: "pw", database: 2, prefix: "px:"},
-		"redis://u:pw@[::1]:6380/":         {network: "tcp", address: "[::1]:6380", user: "u", password: "pw"},
-		"unix:/run/redis.sock?db=1#px":     {network: "unix", address: "/run/redis.sock", database: 1, prefix: "px"},
-		"unix:///run/redis.sock":           {network: "unix", address: "/run/redis.sock"},
-		"file:/etc/routes.json":            {file: "/etc/routes.json"},
-		"file:///etc/routes.json":          {file: "/etc/routes.json"},
-		"file:routes.json":                 {file: "routes.json"},
-		"file:with#hash and space?.json":   {file: "with#hash and space?.json"},
-		"redis://:p%23w@10.0.0.1:1/0#a#b:": {network: "tcp", address: "10.0.0.1:1", password: "p#w", prefix: "a#b:"},
-	} {
-		got, err := parseDriver(s)
-		if err != nil || got != want {
-			t.Errorf("%s:\n got %+v, %v\nwant %+v", s, got, err, want)
-		}
-	}
-	for _, s := range []string{
-		"", "redis", "http://h", "file:", "unix:", "unix://host/path", "redis:6379", "redis://h:0", "redis://h:x",
-		"redis://h/x", "redis://h/-1", "redis://h?x=1", "unix:/s?x=1", "redis://user@h", "redis://:sec%ret@h",
-	} {
-		if err := ValidateDriver(s); err == nil {
-			t.Errorf("%q: accepted", s)
-		}
-	}
-}
-
-func TestNew_DriversThatDoNotGoTogether(t *testing.T) {
-	t.Parallel()
-	for _, drivers := range [][]string{
-		{"file:routes.json", "redis:"},
-		{"redis:", "file:routes.json"},
-		{"redis:", "redis:", "redis:"},
-	} {
-		c, err := New(Options{Driver: drivers})
-		if err == nil || c != nil {
-			t.Errorf("New(%q) = %v, %v, want nil and an error", drivers, c, err)
-		}
-	}
-}
-
-func TestValidateDriver_NeverShowsAPassword(t *testing.T) {
-	t.Parallel()
-	for _, s := range []string{"redis://:hush%zz@h", "redis://:hush@h:99999", "http://:hush@h", "redis://:hush@h/x"} {
-		err := ValidateDriver(s)
-		if err == nil {
-			t.Errorf("%s: accepted", s)
-		} else if got := err.Error(); strings.Contains(got, "hush") {
-			t.Errorf("%s: the error shows the password: %s", s, got)
-		}
-	}
-}
-
 func TestLoggable_HidesUserInformation(t *testing.T) {
 	t.Parallel()
 	for element, want := range map[string]string{

@@ -237,23 +237,51 @@ func (k *marker) done(acked bool, now int64) {
 	}
 }
 
+// postpone puts the first mark behind all others.
+func (k *marker) postpone() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.queue = append(k.queue[1:], k.queue[0])
+}
+
+// length returns how many marks wait.
+func (k *marker) length() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.queue)
+}
+
 // run writes marks until ctx ends. While the store is away it tries once a second, and at once when
 // the store comes back.
 func (k *marker) run(ctx context.Context) {
 	retry := time.NewTicker(time.Second)
 	defer retry.Stop()
 	for {
-		for p, ok := k.first(); ok && ctx.Err() == nil; p, ok = k.first() {
-			if !k.write(ctx, p) {
-				break
-			}
-		}
+		k.round(ctx)
 		select {
 		case <-ctx.Done():
 			return
 		case <-k.rung:
 		case <-retry.C:
 		}
+	}
+}
+
+// round tries each mark once. When all of the store is away it ends with the first; when a part of
+// it is, such as one master of a Cluster, the marks for the rest must not wait for that.
+func (k *marker) round(ctx context.Context) {
+	for n := k.length(); n > 0 && ctx.Err() == nil; n-- {
+		p, ok := k.first()
+		if !ok {
+			return
+		}
+		if k.write(ctx, p) {
+			continue
+		}
+		if k.c.epoch.Load()&1 == 0 {
+			return
+		}
+		k.postpone()
 	}
 }
 

@@ -45,6 +45,8 @@ type counters struct {
 	roundTrip                                   *histogram.Histogram
 	evictions                                   [spaceKinds]*metrics.Counter
 	marks                                       [markResults]*metrics.Counter
+	tiers                                       [tierCount]*metrics.Gauge
+	mastersAway                                 *metrics.Gauge
 }
 
 // newCounters registers the metrics in set.
@@ -64,6 +66,7 @@ func newCounters(set *metrics.Set, c *Cache) *counters {
 		listsCut:      set.NewCounter("sluice_route_lists_cut_total"),
 		outage:        set.NewFloatCounter("sluice_store_outage_seconds_total"),
 		roundTrip:     histogram.New(set, "sluice_store_round_trip_seconds"),
+		mastersAway:   set.NewGauge("sluice_store_masters_away", nil),
 	}
 	for k, name := range spaceNames {
 		m.evictions[k] = set.NewCounter(fmt.Sprintf("sluice_route_evictions_total{space=%q}", name))
@@ -75,6 +78,9 @@ func newCounters(set *metrics.Set, c *Cache) *counters {
 	}
 	for r, name := range markResultNames {
 		m.marks[r] = set.NewCounter(fmt.Sprintf("sluice_route_marks_total{result=%q}", name))
+	}
+	for t := tierBroadcast; t < tierCount; t++ {
+		m.tiers[t] = set.NewGauge(fmt.Sprintf("sluice_store_tier{tier=%q}", t), nil)
 	}
 	set.NewGauge("sluice_route_hits_total", m.hits.value)
 	set.NewGauge("sluice_route_negative_hits_total", m.negativeHits.value)

@@ -25,8 +25,10 @@ const (
 type Options struct {
 	// Driver is one store, or a read replica and a write master:
 	// "redis://[:password@][host][:port][/db][#prefix]" with "redis:" as the short form of
-	// 127.0.0.1:6379, "rediss:" the same over TLS, "unix:/path[?db=n][#prefix]", or
-	// "file:/abs.json" and "file:rel.json". The prefix of the first one counts. Default "redis:".
+	// 127.0.0.1:6379, "redis+sentinel://[:password@]host,host/master[/db][#prefix]",
+	// "redis+cluster://[:password@]host,host[#prefix]", the same with "rediss" over TLS and
+	// "?ca=file&cert=file&key=file", "unix:/path[?db=n][#prefix]", or "file:/abs.json" and
+	// "file:rel.json". The prefix of the first one counts. Default "redis:".
 	Driver []string
 
 	// MaxHosts bounds the names with a list of their own, wildcards included.

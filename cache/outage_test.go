@@ -230,39 +230,3 @@ func TestRedis_WrongTypeConcernsItsOwnHostOnly(t *testing.T) {
 		t.Errorf("the wrong type was logged %d times, want once", n)
 	}
 }
-
-func TestRedis_MinimalACLIsEnough(t *testing.T) {
-	t.Parallel()
-	s := redistest.Start(t)
-	s.Do("ACL", "SETUSER", "edge", "on", ">secret", "~frontend:*", "~dead:*", "~hchecker_ping", "&dead", "-@all",
-		"+hello", "+ping", "+client|tracking", "+client|setname", "+lrange", "+smembers", "+pttl", "+get", "+lindex",
-		"+multi", "+exec", "+sadd", "+expire", "+publish", "+subscribe")
-	s.Do("RPUSH", "frontend:a.example", "a", "10.0.0.1", "10.0.0.2")
-	driver := strings.Replace(s.URL(), "redis://", "redis://edge:secret@", 1)
-	c := start(t, Options{Driver: []string{driver}})
-	wantAnswer(t, c, "a.example", "10.0.0.1 10.0.0.2")
-	s.Do("RPUSH", "frontend:a.example", "10.0.0.3")
-	awaitAnswer(t, c, "a.example", "10.0.0.1 10.0.0.2 10.0.0.3")
-	route := mustLookup(t, c, "a.example")
-	c.MarkDead(&route, 2)
-	eventually(t, "the mark is written", func() bool { return s.Int("EXISTS", "dead:a.example") == 1 })
-}
-
-func TestRedis_UnixSocketPasswordAndDatabase(t *testing.T) {
-	t.Parallel()
-	s := redistest.Start(t, "--requirepass", "p:w")
-	conn := s.Connect()
-	defer conn.Close()
-	for _, command := range [][]string{{"SELECT", "3"}, {"RPUSH", "frontend:a.example", "a", "10.0.0.1"}} {
-		if _, err := conn.Do(command...); err != nil {
-			t.Fatal(err)
-		}
-	}
-	tcp := fmt.Sprintf("redis://:p%%3Aw@127.0.0.1:%d/3", s.Port)
-	c := start(t, Options{Driver: []string{tcp}})
-	wantAnswer(t, c, "a.example", "10.0.0.1")
-	open := redistest.Start(t)
-	open.Do("RPUSH", "frontend:a.example", "a", "10.0.0.2")
-	c = start(t, Options{Driver: []string{"unix:" + open.Socket()}})
-	wantAnswer(t, c, "a.example", "10.0.0.2")
-}

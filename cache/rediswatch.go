@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"log/slog"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,153 +15,180 @@ import (
 )
 
 const (
-	// maxBackoff bounds the pause between attempts to connect.
-	maxBackoff = 80 * time.Millisecond
-	// replicaInterval is how often a replica is asked about its link.
-	replicaInterval = time.Second
-	// maxReplicaSilence is how long a replica may have heard nothing from its master.
-	maxReplicaSilence = 15 * time.Second
 	// watchTimeout bounds each command that sets a watch up.
 	watchTimeout = 500 * time.Millisecond
+	// pollInterval is the age at which everything counts as changed, where the server pushes
+	// nothing.
+	pollInterval = time.Second
 )
 
-// errSwitch ends a watch that another node takes over.
-var errSwitch = errors.New("reads move to another node")
+// redisWatcher is what the stores on Redis share: how a server is made to announce changes, and how
+// announcements reach the sink. Its methods are safe for concurrent use.
+type redisWatcher struct {
+	// Immutable once a watch stands.
+	prefix string
+	o      *Options
+	log    *slog.Logger
+	m      *counters
+	to     sink
+	// cluster tells that a server may answer MOVED.
+	cluster bool
 
-// supervise keeps a watch on the node that is best to read from, until ctx ends.
-func (s *redisStore) supervise(ctx context.Context) {
-	var h health
-	if s.hasReplica() {
-		h = newHealth()
-		h.set(s.replicaState(ctx))
-		s.runs.Go(func() { s.followReplica(ctx, &h) })
-	}
-	failures := 0
-	for ctx.Err() == nil {
-		n := s.reads
-		if s.hasReplica() && !h.good() {
-			n = s.writes
-		}
-		wasUp, err := s.watch(ctx, n, &h)
-		if ctx.Err() != nil {
-			return
-		}
-		switch {
-		case errors.Is(err, errSwitch):
-			failures = 0
-			continue
-		case wasUp:
-			failures = 0
-		default:
-			failures++
-		}
-		s.degrade(&h, err)
-		s.pause(ctx, failures)
-		if n == s.reads && s.hasReplica() {
-			h.set(s.replicaState(ctx))
-		}
-	}
+	tier atomic.Uint32 // of the last watch that stood
+	runs sync.WaitGroup
 }
 
-// degrade reports a lost or failed watch. A replica that lost its master still answers, with what
-// it had; that is better than nothing for names that are not known.
-func (s *redisStore) degrade(h *health, err error) {
-	s.to.down(err)
-	if s.hasReplica() && h.answers() {
-		s.setCurrent(s.reads)
-	} else {
-		s.setCurrent(nil)
-	}
+func newRedisWatcher(d *driver, o *Options, m *counters) redisWatcher {
+	return redisWatcher{prefix: d.prefix, o: o, log: o.Log, m: m, cluster: d.topology == clusterNodes}
 }
 
-// pause waits before the next attempt: not at all after a watch that had been up, then longer each
-// time, with jitter, so that a fleet does not come back in step.
-func (s *redisStore) pause(ctx context.Context, failures int) {
-	if failures == 0 {
-		return
-	}
-	limit := min(maxBackoff, 5*time.Millisecond<<min(failures, 10))
-	timer := time.NewTimer(limit/2 + rand.N(limit/2))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
+// link is a connection to read through while the watch stands that it was made with.
+type link struct {
+	client  rueidis.CommandClient
+	address string
+	tier    tier
 }
 
-// watch sets up a watch on n and lives as long as it does. wasUp tells whether it ever stood.
-func (s *redisStore) watch(ctx context.Context, n *node, h *health) (wasUp bool, err error) {
-	client, err := n.connected()
-	if err != nil {
-		return false, err
-	}
+// stand sets a watch up on a server, calls ready when it stands, and returns when it ends: with the
+// cause of ctx's end, or with the reason of its own.
+func (w *redisWatcher) stand(ctx context.Context, client rueidis.Client, address string, ready func(*link)) error {
 	conn, release := client.Dedicate()
 	defer release()
-	lost, err := s.track(ctx, conn)
+	l := &link{client: client, address: address, tier: tierBroadcast}
+	lost, refusal, err := w.track(ctx, conn, l)
 	if err != nil {
-		return false, fmt.Errorf("watch %s: %w", n.driver.address, err)
+		return fmt.Errorf("watch %s: %w", address, err)
 	}
-	if err := s.probe(ctx, client); err != nil {
-		return false, fmt.Errorf("read from %s: %w", n.driver.address, err)
+	if err := w.probe(ctx, client); err != nil {
+		return fmt.Errorf("read from %s: %w", address, err)
 	}
-	s.setCurrent(n)
-	s.to.up()
-	for {
-		select {
-		case <-ctx.Done():
-			return true, ctx.Err()
-		case err := <-lost:
-			// A planned end closes the channel without an error.
-			return true, fmt.Errorf("watch of %s ended: %w", n.driver.address, orElse(err, "connection closed"))
-		case <-h.changed:
-			if better := (n == s.reads) != h.good(); better {
-				return true, s.leave(n)
-			}
-		}
+	w.noteTier(l, refusal)
+	if l.tier == tierPoll {
+		return w.poll(ctx, client, l, ready)
 	}
-}
-
-// leave ends the watch of n in favour of the other node.
-func (s *redisStore) leave(n *node) error {
-	if n == s.reads {
-		s.log.Warn("replica lost its master, reads move to the master")
-	} else {
-		s.log.Info("replica is in step again, reads move back")
+	ready(l)
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case err := <-lost:
+		// A planned end closes the channel without an error.
+		return fmt.Errorf("watch of %s ended: %w", address, orElse(err, "connection closed"))
 	}
-	s.to.down(nil)
-	return errSwitch
 }
 
 // track makes conn receive a push for each change of a frontend or dead set, and the announcements
-// of marks. The channel says when the connection ends.
-func (s *redisStore) track(ctx context.Context, conn rueidis.DedicatedClient) (<-chan error, error) {
+// of marks. lost says when the connection ends. A server that refuses the best tier, which is what
+// refusal holds then, is asked for the next; l becomes what it agreed to.
+func (w *redisWatcher) track(
+	ctx context.Context, conn rueidis.DedicatedClient, l *link,
+) (lost <-chan error, refusal, err error) {
 	ctx, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
-	conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: s.heard})
-	lost := conn.SetOnInvalidations(s.pushed)
-	err := conn.Do(ctx, conn.B().Arbitrary("CLIENT", "TRACKING", "ON", "BCAST",
-		"PREFIX", s.prefix+frontendKey, "PREFIX", s.prefix+deadKey).Build()).Error()
-	if err != nil {
-		return nil, err
+	if err := requirePushes(ctx, conn); errors.Is(err, errOldProtocol) {
+		l.tier = tierPoll
+		return nil, err, nil
+	} else if err != nil {
+		return nil, nil, err
+	}
+	conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: w.heard})
+	lost = conn.SetOnInvalidations(w.pushed)
+	refusal = conn.Do(ctx, conn.B().Arbitrary("CLIENT", "TRACKING", "ON", "BCAST",
+		"PREFIX", w.prefix+frontendKey, "PREFIX", w.prefix+deadKey).Build()).Error()
+	if refusal != nil && !isReply(refusal) {
+		return nil, nil, refusal
+	}
+	if refusal != nil {
+		// Only what was read through the same connection is tracked.
+		l.tier, l.client = tierOptIn, conn
+		if err := conn.Do(ctx, conn.B().Arbitrary("CLIENT", "TRACKING", "ON", "OPTIN").Build()).Error(); isReply(err) {
+			l.tier, l.client = tierPoll, nil
+			return nil, refusal, nil
+		} else if err != nil {
+			return nil, nil, err
+		}
 	}
 	if err := conn.Do(ctx, conn.B().Subscribe().Channel(deadChannel).Build()).Error(); err != nil {
 		if !isReply(err) {
-			return nil, err
+			return nil, nil, err
 		}
 		// An ACL may refuse the channel. Dead sets still arrive, only bound by position.
-		s.m.storeError("subscribe")
+		w.m.storeError("subscribe")
 	}
-	return lost, nil
+	return lost, refusal, nil
+}
+
+// errOldProtocol is a connection on which a server has no way to push.
+var errOldProtocol = errors.New("the server speaks RESP2")
+
+// requirePushes refuses the older protocol. Redis itself does not: it accepts CLIENT TRACKING there
+// and pushes nothing. Redis 6.0 does not know HELLO without a version, but nothing that speaks
+// RESP3 lacks the command.
+func requirePushes(ctx context.Context, conn rueidis.DedicatedClient) error {
+	fields, err := conn.Do(ctx, conn.B().Arbitrary("HELLO").Build()).AsMap()
+	if isReply(err) {
+		if strings.Contains(err.Error(), "unknown command") {
+			return errOldProtocol
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	version := fields["proto"]
+	if n, err := version.AsInt64(); err == nil && n < 3 {
+		return errOldProtocol
+	}
+	return nil
+}
+
+// poll stands in for a watch where the server refuses one: all that is known counts as changed at
+// each interval, and the announcements of marks name what changed in between.
+func (w *redisWatcher) poll(ctx context.Context, client rueidis.Client, l *link, ready func(*link)) error {
+	l.client = client
+	ctx, cancel := context.WithCancel(ctx)
+	heard := make(chan error, 1)
+	var listener sync.WaitGroup
+	defer listener.Wait()
+	defer cancel()
+	listener.Go(func() {
+		heard <- client.Receive(ctx, client.B().Subscribe().Channel(deadChannel).Build(), func(m rueidis.PubSubMessage) {
+			if host := w.heardHost(m.Message); host != "" {
+				w.to.deadChanged(host)
+			}
+		})
+	})
+	ready(l)
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case err := <-heard:
+			if !isReply(err) {
+				return fmt.Errorf("poll of %s ended: %w", l.address, orElse(err, "connection closed"))
+			}
+			w.m.storeError("subscribe") // refused: marks of others count at the next poll
+		case <-tick.C:
+			if err := w.probe(ctx, client); err != nil {
+				return fmt.Errorf("poll of %s ended: %w", l.address, err)
+			}
+			w.to.flushed()
+		}
+	}
 }
 
 // probe sees that reads work: a server that is loading its data accepts a watch before it reads.
 // The first command may find the connection of an earlier life of the server.
-func (s *redisStore) probe(ctx context.Context, client rueidis.Client) error {
+func (w *redisWatcher) probe(ctx context.Context, client rueidis.CommandClient) error {
 	var err error
 	for range 2 {
 		probeCtx, cancel := context.WithTimeout(ctx, watchTimeout)
-		err = client.Do(probeCtx, client.B().Pttl().Key(s.prefix+frontendKey+"*").Build()).Error()
+		err = client.Do(probeCtx, client.B().Pttl().Key(w.prefix+frontendKey+"*").Build()).Error()
 		cancel()
+		if w.cluster && hasReplyCode(err, "MOVED") {
+			return nil
+		}
 		if err == nil || isReply(err) {
 			return err
 		}
@@ -169,9 +197,9 @@ func (s *redisStore) probe(ctx context.Context, client rueidis.Client) error {
 }
 
 // pushed hands invalidations on. It runs on the goroutine that reads the connection.
-func (s *redisStore) pushed(keys []rueidis.RedisMessage) {
+func (w *redisWatcher) pushed(keys []rueidis.RedisMessage) {
 	if keys == nil {
-		s.to.flushed()
+		w.to.flushed()
 		return
 	}
 	for i := range keys {
@@ -179,28 +207,33 @@ func (s *redisStore) pushed(keys []rueidis.RedisMessage) {
 		if err != nil {
 			continue
 		}
-		key = key[min(len(s.prefix), len(key)):]
+		key = key[min(len(w.prefix), len(key)):]
 		if name, ok := strings.CutPrefix(key, frontendKey); ok {
-			s.to.listChanged(name)
+			w.to.listChanged(name)
 		} else if name, ok := strings.CutPrefix(key, deadKey); ok {
-			s.to.deadChanged(name)
+			w.to.deadChanged(name)
 		}
 	}
 }
 
-// heard hands announcements of marks on: host;url;id;count.
-func (s *redisStore) heard(m rueidis.PubSubMessage) {
-	host, rest, ok := strings.Cut(m.Message, ";")
+// heard hands announcements of marks on.
+func (w *redisWatcher) heard(m rueidis.PubSubMessage) { w.heardHost(m.Message) }
+
+// heardHost hands an announcement on, host;url;id;count, and returns the host; "" if it is none.
+func (w *redisWatcher) heardHost(text string) string {
+	host, rest, ok := strings.Cut(text, ";")
 	if !ok {
-		return
+		return ""
 	}
 	// The URL may hold semicolons, the numbers cannot.
 	rest, _, ok = cutLast(rest)
 	url, idText, ok2 := cutLast(rest)
 	id, err := strconv.Atoi(idText)
-	if ok && ok2 && err == nil && id >= 0 {
-		s.to.announced(host, url, id)
+	if !ok || !ok2 || err != nil || id < 0 {
+		return ""
 	}
+	w.to.announced(host, url, id)
+	return host
 }
 
 func cutLast(s string) (before, after string, found bool) {
@@ -209,82 +242,4 @@ func cutLast(s string) (before, after string, found bool) {
 		return s, "", false
 	}
 	return s[:i], s[i+1:], true
-}
-
-// health is what is known about the replica. The zero value never changes.
-type health struct {
-	state   *atomic.Uint32
-	changed chan struct{} // capacity 1
-}
-
-const (
-	replicaGone    = iota // does not answer
-	replicaOutside        // answers, but its master does not reach it
-	replicaGood
-)
-
-func newHealth() health {
-	return health{state: new(atomic.Uint32), changed: make(chan struct{}, 1)}
-}
-
-func (h *health) set(state uint32) {
-	if h.state.Swap(state) != state {
-		select {
-		case h.changed <- struct{}{}:
-		default:
-		}
-	}
-}
-
-func (h *health) good() bool    { return h.state == nil || h.state.Load() == replicaGood }
-func (h *health) answers() bool { return h.state.Load() != replicaGone }
-
-// followReplica keeps h up to date.
-func (s *redisStore) followReplica(ctx context.Context, h *health) {
-	tick := time.NewTicker(replicaInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			h.set(s.replicaState(ctx))
-		}
-	}
-}
-
-// replicaState asks the replica how it stands to its master.
-func (s *redisStore) replicaState(ctx context.Context) uint32 {
-	client, err := s.reads.connected()
-	if err != nil {
-		return replicaGone
-	}
-	var info string
-	for range 2 { // the first command may find a connection that was lost meanwhile
-		askCtx, cancel := context.WithTimeout(ctx, watchTimeout)
-		info, err = client.Do(askCtx, client.B().Info().Section("replication").Build()).ToString()
-		cancel()
-		if err == nil {
-			return parseReplication(info)
-		}
-	}
-	return replicaGone
-}
-
-// parseReplication judges the answer to INFO replication. A server that is no replica is in step
-// with itself.
-func parseReplication(info string) uint32 {
-	fields := map[string]string{}
-	for line := range strings.Lines(info) {
-		name, v, _ := strings.Cut(strings.TrimSpace(line), ":")
-		fields[name] = v
-	}
-	if fields["role"] == "master" {
-		return replicaGood
-	}
-	silence, err := strconv.Atoi(fields["master_last_io_seconds_ago"])
-	if fields["master_link_status"] == "up" && err == nil && time.Duration(silence)*time.Second <= maxReplicaSilence {
-		return replicaGood
-	}
-	return replicaOutside
 }

@@ -28,7 +28,26 @@ func stressHosts() []string {
 func TestStress_NothingStaysStale(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	c := start(t, Options{Driver: []string{s.URL()}, MaxMissRate: -1, NegativeTTL: time.Hour, TornWriteGrace: -1})
+	stress(t, s.URL(), func(keys []string) {
+		for round := range 6 {
+			churn(t, s, keys, 300*time.Millisecond)
+			if round == 3 {
+				s.Kill()
+				time.Sleep(50 * time.Millisecond) // an outage that lookups meet
+				s.Restart()
+			} else {
+				s.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+			}
+		}
+		churn(t, s, keys, 300*time.Millisecond)
+	})
+}
+
+// stress keeps lookups and marks going while disturb changes keys and breaks what it can, and then
+// compares each host with what a cache that starts from nothing says.
+func stress(t *testing.T, driver string, disturb func(keys []string)) {
+	t.Helper()
+	c := start(t, Options{Driver: []string{driver}, MaxMissRate: -1, NegativeTTL: time.Hour, TornWriteGrace: -1})
 	hosts := stressHosts()
 	keys := []string{"*.one.test", "*.two.one.test", "*"}
 	for i := range 30 {
@@ -55,21 +74,11 @@ func TestStress_NothingStaysStale(t *testing.T) {
 			}
 		})
 	}
-	for round := range 6 {
-		churn(t, s, keys, 300*time.Millisecond)
-		if round == 3 {
-			s.Kill()
-			time.Sleep(50 * time.Millisecond) // an outage that lookups meet
-			s.Restart()
-		} else {
-			s.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-		}
-	}
-	churn(t, s, keys, 300*time.Millisecond)
+	disturb(keys)
 	cancel()
 	readers.Wait()
 	eventually(t, "the watch is up", func() bool { return c.epoch.Load()&1 == 1 })
-	fresh := start(t, Options{Driver: []string{s.URL()}, MaxMissRate: -1})
+	fresh := start(t, Options{Driver: []string{driver}, MaxMissRate: -1})
 	for _, host := range hosts {
 		want := urls(fresh, host)
 		eventually(t, host+" answers "+want, func() bool { return urls(c, host) == want })
@@ -186,4 +195,85 @@ func TestStress_TableUnderGrowthAndRemoval(t *testing.T) {
 			t.Fatalf("%s was lost", name)
 		}
 	}
+}
+
+// write replaces or removes one list at random, by try, which may fail while nobody has the key.
+func write(n int, keys []string, try func(args ...string) error) {
+	key := "frontend:" + keys[rand.IntN(len(keys))]
+	args := []string{"DEL", key}
+	if n%3 != 0 {
+		args = []string{
+			"EVAL", "redis.call('DEL',KEYS[1]) redis.call('RPUSH',KEYS[1],unpack(ARGV))", "1", key,
+			key, fmt.Sprintf("10.0.%d.%d", n>>8&255, n&255), fmt.Sprintf("10.1.%d.%d", n>>8&255, n&255),
+		}
+	}
+	for range 2 { // the second time on another node
+		if try(args...) == nil {
+			return
+		}
+	}
+}
+
+// writeUntil writes until a deadline, at a rate that leaves the machine room.
+func writeUntil(d time.Duration, keys []string, try func(args ...string) error) {
+	n := 0
+	for end := time.Now().Add(d); time.Now().Before(end); n++ {
+		write(n, keys, try)
+		if n%8 == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// TestStress_SentinelFailovers fails a master over, by hand and by a kill, while lists change.
+func TestStress_SentinelFailovers(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartSentinels(t, 2)
+	stress(t, s.URL(), func(keys []string) {
+		master := s.Master()
+		try := func(args ...string) error {
+			_, err := master.Try(args...)
+			return err
+		}
+		writeUntil(300*time.Millisecond, keys, try)
+		s.All[0].Do("SENTINEL", "FAILOVER", redistest.MasterName)
+		old := master
+		master = s.AwaitMaster(t, old)
+		writeUntil(300*time.Millisecond, keys, try)
+		master.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+		writeUntil(100*time.Millisecond, keys, try)
+		old = master
+		old.Kill()
+		master = s.AwaitMaster(t, old)
+		writeUntil(300*time.Millisecond, keys, try)
+	})
+}
+
+// TestStress_ClusterFailoverAndMovingSlots moves slots, cuts connections and kills a master while
+// lists change.
+func TestStress_ClusterFailoverAndMovingSlots(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartCluster(t, 3, true)
+	stress(t, s.URL(), func(keys []string) {
+		try := s.Write
+		writeUntil(300*time.Millisecond, keys, try)
+		for i, key := range keys[:6] {
+			to := s.Nodes[i%3]
+			if to == s.Owner("frontend:"+key) {
+				to = s.Nodes[(i+1)%3]
+			}
+			s.MoveSlot(t, "frontend:"+key, to)
+			writeUntil(50*time.Millisecond, keys, try)
+		}
+		for _, n := range s.Nodes[:3] {
+			n.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+			writeUntil(50*time.Millisecond, keys, try)
+		}
+		victim := s.Owner("frontend:" + keys[0])
+		victim.Kill()
+		s.AwaitOwner(t, "frontend:"+keys[0], victim)
+		writeUntil(300*time.Millisecond, keys, try)
+		victim.Restart()
+		writeUntil(200*time.Millisecond, keys, try)
+	})
 }

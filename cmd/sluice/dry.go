@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +12,9 @@ import (
 	"sluice/internal/pages"
 )
 
-// dryRun checks the configuration and everything that it names, prints it and starts nothing.
-func dryRun(opts config.LoadOptions, format string, stdout, stderr io.Writer) int {
+// dryRun checks the configuration and everything that it names, prints it and starts nothing. With
+// --connect it looks at the store, too.
+func dryRun(ctx context.Context, opts config.LoadOptions, flags config.Flags, stdout, stderr io.Writer) int {
 	opts.Strict = true
 	cfg, warnings, err := config.Load(opts)
 	printWarnings(stderr, warnings)
@@ -22,10 +24,14 @@ func dryRun(opts config.LoadOptions, format string, stdout, stderr io.Writer) in
 	if mistakes := checkFiles(cfg, stderr); len(mistakes) > 0 {
 		return configError(stderr, mistakes)
 	}
-	if format == "json" {
+	switch {
+	case flags.Connect:
+		return inspectStore(ctx, cfg, flags.Dry, stdout, stderr)
+	case flags.Dry == "json":
 		return exitStatus(stderr, cfg.WriteJSON(stdout))
+	default:
+		return exitStatus(stderr, cfg.WriteText(stdout))
 	}
-	return exitStatus(stderr, cfg.WriteText(stdout))
 }
 
 // checkFiles opens what the configuration names and a start would open, so that a missing
@@ -47,6 +53,8 @@ func checkFiles(cfg *config.Config, stderr io.Writer) config.Mistakes {
 	}
 	_, err := pages.New(pages.Options{StaticDir: cfg.Server.StaticDir})
 	check("server.staticDir", err)
+	_, err = cache.New(cacheSettings(cfg))
+	check("driver", err)
 	settings, err := proxySettings(cfg)
 	check("server.backendCA", err)
 	if err == nil {

@@ -39,7 +39,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	opts := loadOptions(flags)
 	if flags.Dry != "" {
-		return dryRun(opts, flags.Dry, stdout, stderr)
+		return dryRun(ctx, opts, flags, stdout, stderr)
 	}
 	return serve(ctx, opts, stderr)
 }

@@ -13,6 +13,7 @@ import (
 type Flags struct {
 	File    string // --config
 	Dry     string // --dry: "" (absent), "text" or "json"
+	Connect bool   // --connect, which goes with --dry
 	Version bool   // --version
 	Help    bool   // --help
 	// Values holds the flags that override keys, as LoadOptions.Flags takes them.
@@ -34,6 +35,9 @@ func ParseFlags(args []string) (Flags, error) {
 	if f.Dry != "" && f.Dry != "text" && f.Dry != "json" {
 		return Flags{}, fmt.Errorf("read arguments: --dry=%s: must be text or json", f.Dry)
 	}
+	if f.Connect && f.Dry == "" {
+		return Flags{}, errors.New("read arguments: --connect needs --dry: a start connects anyway")
+	}
 	return f, nil
 }
 
@@ -44,6 +48,7 @@ func newFlagSet(f *Flags) *pflag.FlagSet {
 	set.StringVarP(&f.File, "config", "c", "", "")
 	set.StringVarP(&f.Dry, "dry", "d", "", "")
 	set.Lookup("dry").NoOptDefVal = "text"
+	set.BoolVar(&f.Connect, "connect", false, "")
 	set.BoolVar(&f.Version, "version", false, "")
 	set.BoolVarP(&f.Help, "help", "h", false, "")
 	for _, k := range table {

@@ -18,6 +18,7 @@ Usage:
   sluice -c /etc/hipache.json      the file of a Hipache installation
   sluice --driver redis://10.0.0.5:6379 --http-bind 0.0.0.0 --http-port 80
   sluice -c /etc/hipache.json -d   check everything, start nothing
+  sluice --dry --connect           look at the store as well
 
 Where a value comes from: a flag wins over an environment variable, that over the file, that
 over the default. Lists are separated by commas (URLs by spaces), or the flag is repeated. The
@@ -37,6 +38,9 @@ const helpGeneral = `General flags:
   -d, --dry[=json]
         Check the configuration, print it with the origin of each value and secrets
         hidden, and exit: 0 when it is sound, 1 with every mistake listed when not.
+      --connect
+        With --dry: also connect to the store, and say what answers there, how changes come
+        from it, how fast it is, and which of its entries cannot be used; 1 if nothing answers.
   -h, --help
         This text.
       --version

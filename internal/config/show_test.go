@@ -60,16 +60,22 @@ func TestMistake_SecretsHidden(t *testing.T) {
 func TestHideURL(t *testing.T) {
 	t.Parallel()
 	tests := map[string]string{
-		"redis:":                            "redis:",
-		"redis://127.0.0.1:6379/0#p":        "redis://127.0.0.1:6379/0#p",
-		"redis://:pw@h:1/2":                 "redis://:(hidden)@h:1/2",
-		"redis://user:pw@h":                 "redis://user:(hidden)@h",
-		"redis://pw@h":                      "redis://(hidden)@h",
-		"redis://:a@b/c@h":                  "redis://:(hidden)@h",
-		"redis:pw@h":                        "redis:(hidden)@h",
-		"pw@h":                              "(hidden)@h",
-		"redis://h?sentinel_password=x&a=b": "redis://h?sentinel_password=(hidden)&a=b",
-		"file:routes.json":                  "file:routes.json",
+		"redis:":                             "redis:",
+		"redis://127.0.0.1:6379/0#p":         "redis://127.0.0.1:6379/0#p",
+		"redis://:pw@h:1/2":                  "redis://:(hidden)@h:1/2",
+		"redis://user:pw@h":                  "redis://user:(hidden)@h",
+		"redis://pw@h":                       "redis://(hidden)@h",
+		"redis://:a@b/c@h":                   "redis://:(hidden)@h",
+		"redis:pw@h":                         "redis:(hidden)@h",
+		"pw@h":                               "(hidden)@h",
+		"redis://h?sentinel_password=x&a=b":  "redis://h?sentinel_password=(hidden)&a=b",
+		"redis+sentinel://:pw@h1:1,h2/m/0#p": "redis+sentinel://:(hidden)@h1:1,h2/m/0#p",
+		"redis+sentinel://u:a,b@h1,h2/m":     "redis+sentinel://u:(hidden)@h1,h2/m",
+		"redis+sentinel://:pw@h1,h2/m?sentinelPassword=x": "redis+sentinel://:(hidden)@h1,h2/m?sentinelPassword=(hidden)",
+		"redis+sentinel://h/m?sentinelPassword=a@b#p":     "redis+sentinel://h/m?sentinelPassword=(hidden)#p",
+		"rediss+cluster://u:pw@h1,h2?ca=/c.pem":           "rediss+cluster://u:(hidden)@h1,h2?ca=/c.pem",
+		"redis+cluster://h1,u:pw@h2":                      "redis+cluster://h1,u:(hidden)@h2",
+		"file:routes.json":                                "file:routes.json",
 	}
 	for url, want := range tests {
 		if got := HideURL(url); got != want {

@@ -1,8 +1,10 @@
 package redistest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -10,8 +12,11 @@ import (
 	"syscall"
 )
 
+// programVariable names another program to test against, such as valkey-server.
+const programVariable = "REDISTEST_SERVER"
+
 // errMissing is the one failure that the reader mends outside the code.
-var errMissing = errors.New("redis-server is not in PATH: apt-get install redis-server")
+var errMissing = errors.New("redis-server, or what REDISTEST_SERVER names, is not in PATH: apt-get install redis-server")
 
 // process is one run of redis-server.
 type process struct {
@@ -24,7 +29,7 @@ type process struct {
 // signal to the thread that forked, hence the goroutine that holds its thread as long as the
 // process lives.
 func startProcess(args []string) (*process, error) {
-	path, err := exec.LookPath("redis-server")
+	path, err := exec.LookPath(cmp.Or(os.Getenv(programVariable), "redis-server"))
 	if err != nil {
 		return nil, errMissing
 	}

@@ -22,11 +22,15 @@ const portAttempts = 10
 type Server struct {
 	// Port is the TCP port on 127.0.0.1; it stays the same over Restart.
 	Port int
+	// TLSPort is a second port, for TLS, of a server that was started with "--tls-cert-file"; 0
+	// without.
+	TLSPort int
 
 	t        testing.TB // nil for a server of Launch
 	dir      string
 	args     []string
 	password string
+	sentinel string // configuration file of a Sentinel; empty for a server
 
 	mu     sync.Mutex
 	proc   *process // nil while the server is down
@@ -51,7 +55,7 @@ func Start(t testing.TB, args ...string) *Server {
 // synchronisation is over.
 func StartReplica(t testing.TB, master *Server, args ...string) *Server {
 	t.Helper()
-	all := []string{"--replicaof", "127.0.0.1 " + strconv.Itoa(master.Port)}
+	all := []string{"--replicaof", "127.0.0.1 " + strconv.Itoa(master.linkPort())}
 	if master.password != "" {
 		all = append(all, "--masterauth", master.password)
 	}
@@ -74,13 +78,25 @@ func StartReplica(t testing.TB, master *Server, args ...string) *Server {
 // Launch is Start for a program that is no test. The caller ends the server with Close; methods
 // that would fail a test panic instead.
 func Launch(args ...string) (*Server, error) {
+	return launch(func(s *Server) error {
+		s.args, s.password = args, option(args, "--requirepass")
+		return nil
+	})
+}
+
+// launch runs a server in a directory of its own, as prepare sets it up there.
+func launch(prepare func(s *Server) error) (*Server, error) {
 	dir, err := os.MkdirTemp("", "redistest")
 	if err != nil {
 		return nil, fmt.Errorf("make directory: %w", err)
 	}
-	s := &Server{dir: dir, args: args, password: option(args, "--requirepass")}
+	s := &Server{dir: dir}
+	if err := prepare(s); err != nil {
+		_ = os.RemoveAll(dir) // The error that matters is the one before.
+		return nil, err
+	}
 	for range portAttempts {
-		if s.Port, err = freePort(); err != nil {
+		if err = s.choosePorts(); err != nil {
 			break
 		}
 		if err = s.start(); err == nil {
@@ -94,8 +110,20 @@ func Launch(args ...string) (*Server, error) {
 	return nil, err
 }
 
+func (s *Server) choosePorts() (err error) {
+	if s.Port, err = freePort(); err == nil && option(s.args, "--tls-cert-file") != "" {
+		s.TLSPort, err = freePort()
+	}
+	return err
+}
+
 // Addr is the server's "host:port".
 func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)) }
+
+// SecureAddr is Addr for TLS.
+func (s *Server) SecureAddr() string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.TLSPort))
+}
 
 // Socket is the path of the server's unix socket.
 func (s *Server) Socket() string { return filepath.Join(s.dir, "redis.sock") }
@@ -172,13 +200,7 @@ func (s *Server) kill() {
 func (s *Server) start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	args := append([]string{
-		"--port", strconv.Itoa(s.Port), "--bind", "127.0.0.1", "--unixsocket", s.Socket(),
-		"--dir", s.dir, "--save", "", "--appendonly", "no", "--daemonize", "no",
-		// A replica synchronises at once instead of waiting for others to join.
-		"--repl-diskless-sync-delay", "0",
-	}, s.args...)
-	p, err := startProcess(args)
+	p, err := startProcess(s.commandLine())
 	if err != nil {
 		return err
 	}
@@ -188,6 +210,25 @@ func (s *Server) start() error {
 		return fmt.Errorf("start redis-server on port %d: %w", s.Port, err)
 	}
 	return nil
+}
+
+// commandLine is what redis-server is started with.
+func (s *Server) commandLine() []string {
+	own := []string{
+		"--port", strconv.Itoa(s.Port), "--bind", "127.0.0.1", "--dir", s.dir, "--daemonize", "no",
+	}
+	if s.TLSPort != 0 {
+		own = append(own, "--tls-port", strconv.Itoa(s.TLSPort))
+	}
+	if s.sentinel != "" {
+		own = append(own, s.args...)
+		return append(append([]string{s.sentinel}, own...), "--sentinel")
+	}
+	own = append(own,
+		"--unixsocket", s.Socket(), "--save", "", "--appendonly", "no",
+		// A replica synchronises at once instead of waiting for others to join.
+		"--repl-diskless-sync-delay", "0")
+	return append(own, s.args...)
 }
 
 // portRefused tells whether another port may help: this one was taken meanwhile, or it leaves no
@@ -277,6 +318,14 @@ func (s *Server) fatalf(format string, args ...any) {
 	}
 	s.t.Helper()
 	s.t.Fatalf("redistest: "+format, args...)
+}
+
+// linkPort is where other servers reach this one.
+func (s *Server) linkPort() int {
+	if option(s.args, "--tls-replication") == "yes" || option(s.args, "--tls-cluster") == "yes" {
+		return s.TLSPort
+	}
+	return s.Port
 }
 
 func freePort() (int, error) {
