@@ -189,15 +189,17 @@ func (c *Cache) pushedLately(name string, now int64) bool {
 }
 
 // lastKnown puts together what e answered last, fresh or not. known tells that there is such a
-// route; nothing tells that the name is remembered as having none.
+// route; nothing tells that the name is remembered as having none. A list that came to its own end
+// (EXPIRE) is not known any more, whatever became of the store.
 func (c *Cache) lastKnown(e *entry, exact bool, now int64, r *Route) (known, nothing bool) {
 	v := e.value.Load()
-	f, owner := v.frontend, e
+	f, owner, ends := v.frontend, e, v.expires
 	if f == nil && v.target != nil && !exact {
 		owner = v.target
-		f = owner.value.Load().frontend
+		t := owner.value.Load()
+		f, ends = t.frontend, t.expires
 	}
-	if f == nil {
+	if f == nil || now >= ends {
 		return false, v.frontend == nil && v.target == nil && now < v.expires
 	}
 	*r = Route{

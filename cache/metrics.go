@@ -43,6 +43,9 @@ type counters struct {
 	roundTrip                                   *metrics.Histogram
 	evictions                                   [spaceKinds]*metrics.Counter
 	marks                                       [markResults]*metrics.Counter
+
+	snapshotWrites, snapshotFailures *metrics.Counter
+	snapshotBytes, restored          atomic.Uint64
 }
 
 // newCounters registers the metrics in set.
@@ -74,6 +77,10 @@ func newCounters(set *metrics.Set, c *Cache) *counters {
 	for r, name := range markResultNames {
 		m.marks[r] = set.NewCounter(fmt.Sprintf("sluice_route_marks_total{result=%q}", name))
 	}
+	m.snapshotWrites = set.NewCounter(`sluice_snapshot_writes_total{result="written"}`)
+	m.snapshotFailures = set.NewCounter(`sluice_snapshot_writes_total{result="failed"}`)
+	set.NewGauge("sluice_snapshot_bytes", func() float64 { return float64(m.snapshotBytes.Load()) })
+	set.NewGauge("sluice_snapshot_restored_routes", func() float64 { return float64(m.restored.Load()) })
 	set.NewGauge("sluice_route_hits_total", m.hits.value)
 	set.NewGauge("sluice_route_negative_hits_total", m.negativeHits.value)
 	set.NewGauge("sluice_route_flights", func() float64 { return float64(len(c.slots)) })
