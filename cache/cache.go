@@ -40,6 +40,7 @@ type Cache struct {
 	marker *marker
 	notes  *notes
 	saved  *snapshot
+	sweep  *sweeper
 
 	// epoch is odd while the watch is up. A value is fresh only in the epoch it was read in.
 	epoch atomic.Uint64
@@ -76,6 +77,8 @@ type flush struct {
 type outage struct {
 	since  int64
 	logged bool
+	// What staleDown and unavailable counted when it began.
+	stale, refused uint64
 }
 
 // New checks the options and returns a Cache, which knows nothing until Start.
@@ -108,7 +111,7 @@ func New(o Options) (*Cache, error) {
 	if c.store, err = openStore(&c.o, c.m); err != nil {
 		return nil, err
 	}
-	c.saved = newSnapshot(c)
+	c.saved, c.sweep = newSnapshot(c), newSweeper(c)
 	return c, nil
 }
 
@@ -129,6 +132,8 @@ func (c *Cache) Start(ctx context.Context) error {
 	}
 	c.runs.Go(func() { c.marker.run(c.lifetime) })
 	c.runs.Go(func() { c.watchChecker(c.lifetime) })
+	c.runs.Go(func() { c.sweep.run(c.lifetime) })
+	c.runs.Go(func() { c.sweep.runAge(c.lifetime) })
 	if c.saved.path != "" {
 		c.runs.Go(func() { c.saved.run(c.lifetime) })
 	}

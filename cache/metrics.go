@@ -2,6 +2,7 @@ package cache
 
 import (
 	"fmt"
+	"math"
 	"sync/atomic"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -44,6 +45,7 @@ type counters struct {
 	evictions                                   [spaceKinds]*metrics.Counter
 	marks                                       [markResults]*metrics.Counter
 
+	sweptOutage, sweptAge            *metrics.Counter
 	snapshotWrites, snapshotFailures *metrics.Counter
 	snapshotBytes, restored          atomic.Uint64
 }
@@ -77,6 +79,11 @@ func newCounters(set *metrics.Set, c *Cache) *counters {
 	for r, name := range markResultNames {
 		m.marks[r] = set.NewCounter(fmt.Sprintf("sluice_route_marks_total{result=%q}", name))
 	}
+	m.sweptOutage = set.NewCounter(`sluice_route_swept_total{cause="outage"}`)
+	m.sweptAge = set.NewCounter(`sluice_route_swept_total{cause="age"}`)
+	set.NewGauge("sluice_route_sweep_pending", func() float64 { return float64(c.sweep.pending.Load()) })
+	set.NewGauge("sluice_route_sweep_rate", func() float64 { return math.Float64frombits(c.sweep.rate.Load()) })
+	set.NewGauge("sluice_route_age_bound_seconds", func() float64 { return c.sweep.ageBound() })
 	m.snapshotWrites = set.NewCounter(`sluice_snapshot_writes_total{result="written"}`)
 	m.snapshotFailures = set.NewCounter(`sluice_snapshot_writes_total{result="failed"}`)
 	set.NewGauge("sluice_snapshot_bytes", func() float64 { return float64(m.snapshotBytes.Load()) })
