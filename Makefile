@@ -13,6 +13,9 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # FUZZTIME is how long each fuzz target runs, COUNT how often each benchmark does.
 FUZZTIME ?= 1m
 COUNT    ?= 10
+# SOAK is how long make soak runs, SEED what its choices begin with (empty: chance).
+SOAK     ?= 30m
+SEED     ?=
 BENCH    ?= .
 # Packages with benchmarks, and those whose tests hold allocation budgets.
 HOT := ./cache/... ./proxy/... ./bench/...
@@ -73,6 +76,10 @@ fuzz: ## Run each fuzz target for FUZZTIME (1m).
 			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" || exit 1; \
 		done; \
 	done
+
+.PHONY: soak
+soak: deps ## Break Redis in all ways, in rotation, under load and changes for SOAK (30m); SEED repeats choices.
+	SOAK=$(SOAK) SEED=$(SEED) go test -race -count=1 -run '^TestSoak$$' -v -timeout 0 ./cache
 
 .PHONY: cover
 cover: deps ## Run the tests and show how much of the code they reach.

@@ -1,115 +1,14 @@
 package cache
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"sluice/internal/redistest"
 )
-
-// stressHosts is a mix of every kind of name: exact, under two wildcards, and under none.
-func stressHosts() []string {
-	var hosts []string
-	for i := range 30 {
-		hosts = append(hosts, fmt.Sprintf("h%d.exact.test", i), fmt.Sprintf("h%d.one.test", i),
-			fmt.Sprintf("h%d.two.one.test", i), fmt.Sprintf("h%d.none.example", i))
-	}
-	return hosts
-}
-
-// TestStress_NothingStaysStale changes lists of every kind under load while connections are killed
-// and the server is replaced, then compares each name with what a reading from nothing says.
-func TestStress_NothingStaysStale(t *testing.T) {
-	t.Parallel()
-	s := redistest.Start(t)
-	c := start(t, Options{Driver: []string{s.URL()}, MaxMissRate: -1, NegativeTTL: time.Hour, TornWriteGrace: -1})
-	hosts := stressHosts()
-	keys := []string{"*.one.test", "*.two.one.test", "*"}
-	for i := range 30 {
-		keys = append(keys, fmt.Sprintf("h%d.exact.test", i), fmt.Sprintf("h%d.two.one.test", i))
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var readers sync.WaitGroup
-	var lookups, failures atomic.Int64
-	for range 8 {
-		readers.Go(func() {
-			for ctx.Err() == nil {
-				host := hosts[rand.IntN(len(hosts))]
-				route, err := c.Lookup([]byte(host), testClient)
-				lookups.Add(1)
-				if err == nil {
-					route.Alive(0)
-					c.MarkDead(&route, 0)
-				} else if err == ErrUnavailable {
-					failures.Add(1)
-				}
-				if rand.IntN(50) == 0 {
-					time.Sleep(time.Millisecond)
-				}
-			}
-		})
-	}
-	for round := range 6 {
-		churn(t, s, keys, 300*time.Millisecond)
-		if round == 3 {
-			s.Kill()
-			time.Sleep(50 * time.Millisecond) // an outage that lookups meet
-			s.Restart()
-		} else {
-			s.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-		}
-	}
-	churn(t, s, keys, 300*time.Millisecond)
-	cancel()
-	readers.Wait()
-	eventually(t, "the watch is up", func() bool { return c.epoch.Load()&1 == 1 })
-	fresh := start(t, Options{Driver: []string{s.URL()}, MaxMissRate: -1})
-	for _, host := range hosts {
-		want := urls(fresh, host)
-		eventually(t, host+" answers "+want, func() bool { return urls(c, host) == want })
-	}
-	t.Logf("%d lookups, %d unavailable, %d invalidations", lookups.Load(), failures.Load(), c.m.invalidations.Get())
-}
-
-// churn writes and removes lists for a while.
-func churn(t *testing.T, s *redistest.Server, keys []string, d time.Duration) {
-	t.Helper()
-	conn := s.Connect()
-	defer conn.Close()
-	n := 0
-	for end := time.Now().Add(d); time.Now().Before(end); n++ {
-		key := "frontend:" + keys[rand.IntN(len(keys))]
-		var err error
-		if rand.IntN(3) == 0 {
-			_, err = conn.Do("DEL", key)
-		} else {
-			_, err = conn.Do("EVAL", "redis.call('DEL',KEYS[1]) redis.call('RPUSH',KEYS[1],unpack(ARGV))", "1", key,
-				key, fmt.Sprintf("10.0.%d.%d", n>>8&255, n&255), fmt.Sprintf("10.1.%d.%d", n>>8&255, n&255))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// urls is what a host resolves to, dead or not.
-func urls(c *Cache, host string) string {
-	r, err := c.Lookup([]byte(host), testClient)
-	if err != nil {
-		return err.Error()
-	}
-	list := []string{r.Frontend().Key}
-	for _, b := range r.Frontend().Backends {
-		list = append(list, b.URL)
-	}
-	return strings.Join(list, " ")
-}
 
 // TestStress_OneReadForManyCallers asks for one unknown name from many sides at once.
 func TestStress_OneReadForManyCallers(t *testing.T) {
