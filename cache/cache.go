@@ -37,6 +37,7 @@ type Cache struct {
 	table  *table
 	limit  *missLimit
 	slots  chan struct{} // one per read in flight
+	turns  pace          // of names that are not known
 	marker *marker
 	notes  *notes
 	saved  *snapshot

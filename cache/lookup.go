@@ -154,12 +154,13 @@ func (c *Cache) refresh(name string, old Route, exact bool) (Route, error) {
 
 // discover looks for a name of which nothing usable is known.
 func (c *Cache) discover(name string, client netip.Addr, exact bool, now int64) (Route, error) {
-	if !c.limit.allows(client, now) && !c.pushedLately(name, now) {
+	deadline := time.Now().Add(fetchTimeout)
+	if !c.admits(name, client, now) {
 		c.m.limited.Inc()
 		return Route{}, ErrLookupLimited
 	}
 	c.m.misses.Inc()
-	r, err := c.resolve(name, exact, time.Now().Add(fetchTimeout))
+	r, err := c.resolve(name, exact, deadline)
 	switch err {
 	case ErrUnknownHost:
 		c.m.unknown.Inc()
@@ -170,6 +171,22 @@ func (c *Cache) discover(name string, client netip.Addr, exact bool, now int64) 
 		c.m.unavailable.Inc()
 	}
 	return r, err
+}
+
+// admits tells whether a name of which nothing usable is known may be read, after waiting for its
+// turn.
+func (c *Cache) admits(name string, client netip.Addr, now int64) bool {
+	wait, ok := time.Duration(0), c.limit.allows(client, now)
+	if ok {
+		wait, ok = c.turns.turn(now)
+	}
+	if ok && wait == 0 || c.pushedLately(name, now) {
+		return true
+	}
+	if ok {
+		rest(c.lifetime, wait)
+	}
+	return ok
 }
 
 // pushedLately tells whether a list that would answer for name was pushed in the last minute: a
