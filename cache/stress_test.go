@@ -58,6 +58,10 @@ func TestStress_TableUnderGrowthAndRemoval(t *testing.T) {
 					t.Errorf("looked for %s and found %s", name, e.name)
 					return
 				}
+				if table.findString(name) == nil {
+					t.Errorf("%s was not found, though it was there all the time", name)
+					return
+				}
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"hash/maphash"
+	"runtime"
 	"sync/atomic"
 	"unsafe"
 )
@@ -16,9 +17,10 @@ const (
 // table finds entries by name. Readers take no lock and write nothing shared; writers hold
 // Cache.mu.
 //
-// An entry's chain pointer is rewritten while readers may stand on it (growth, removal), so a
-// reader can be led past what it looks for: a find that returns nil proves nothing until it is
-// repeated under Cache.mu. It can never be led to a wrong entry.
+// Growth rewrites the chain pointers of entries on which readers may stand, so a reader can be led
+// past what it looks for, though never to a wrong entry: a find that returns nil proves nothing.
+// findString looks again if its shard grew meanwhile. Removal leads nobody astray: what was removed
+// still points to what came after it, and new entries come in front.
 type table struct {
 	seed   maphash.Seed
 	shards [tableShards]tableShard
@@ -26,6 +28,7 @@ type table struct {
 
 type tableShard struct {
 	buckets atomic.Pointer[[]atomic.Pointer[entry]]
+	growth  atomic.Uint32 // odd while the shard grows
 	count   int // guarded by Cache.mu
 }
 
@@ -57,15 +60,22 @@ func (t *table) find(name []byte) *entry {
 	return nil
 }
 
-// findString is find for a name that already is a string.
+// findString is find for a name that already is a string; its nil is certain.
 func (t *table) findString(name string) *entry {
 	hash := maphash.String(t.seed, name)
-	for e := t.shard(hash).bucket(hash).Load(); e != nil; e = e.next.Load() {
-		if e.hash == hash && e.name == name {
-			return e
+	s := t.shard(hash)
+	for {
+		growth := s.growth.Load()
+		for e := s.bucket(hash).Load(); e != nil; e = e.next.Load() {
+			if e.hash == hash && e.name == name {
+				return e
+			}
 		}
+		if growth&1 == 0 && s.growth.Load() == growth {
+			return nil
+		}
+		runtime.Gosched() // Growth takes a millisecond at most.
 	}
-	return nil
 }
 
 // newEntry returns an entry that is not in the table. What a hit touches lies in one piece, for at a
@@ -138,6 +148,8 @@ func (t *table) remove(e *entry) {
 // grow doubles the buckets of one shard. A shard at a time keeps the pause short: at a million
 // hosts it moves some 16 000 entries.
 func (s *tableShard) grow() {
+	s.growth.Add(1)
+	defer s.growth.Add(1)
 	old := *s.buckets.Load()
 	grown := make([]atomic.Pointer[entry], 2*len(old))
 	for i := range old {
