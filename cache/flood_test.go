@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -82,6 +83,7 @@ func startFlood(c *Cache, suffix string) *flood {
 				_, err := c.Lookup(fmt.Appendf(name[:0], "r%x%s", rand.Uint64(), suffix), client)
 				if err == ErrLookupLimited {
 					f.refused.Add(1)
+					runtime.Gosched() // as a real sender's round trip does
 				} else {
 					f.answered.Add(1)
 				}
