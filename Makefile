@@ -134,6 +134,14 @@ bench-compare: ## Run the benchmarks on commit BASE and on this tree in turns, a
 	done
 	@go run $(BENCHSTAT) dist/bench/base.txt dist/bench/head.txt
 
+.PHONY: freshness
+freshness: deps ## Measure how soon a change counts, with a million hosts and 1 000 changes a second; draws docs/freshness.svg.
+	FRESHNESS=docs/freshness.svg go test -count=1 -run '^TestFreshness$$' -v -timeout 20m ./cache
+
+.PHONY: scale
+scale: deps ## Measure size and speed from one host to a million; writes docs/performance.md and docs/scale.svg.
+	SCALE=1 go test -count=1 -run '^(TestScale|TestFlood.*)$$' -v -timeout 20m ./cache
+
 .PHONY: loadtest
 loadtest: build ## Drive bin/sluice with wrk beside nginx and HAProxy on the same work, and print a table.
 	@internal/testdeps/install.sh redis-server nginx haproxy wrk

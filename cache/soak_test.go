@@ -220,6 +220,10 @@ func (s *soak) write(rng *rand.Rand) {
 	}
 }
 
+// addDead adds to a dead set as long as its list is there. An id that came while the catch-all
+// answered for the host would mean a backend of that list, and go on meaning it.
+const addDead = `if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('SADD', KEYS[1], ARGV[1]) end`
+
 // writeDead changes a dead set as a checker or another edge does.
 func (s *soak) writeDead(rng *rand.Rand, do func(args ...string)) {
 	host := s.dead[rng.IntN(len(s.dead))]
@@ -228,10 +232,10 @@ func (s *soak) writeDead(rng *rand.Rand, do func(args ...string)) {
 	case 0:
 		do("SREM", deadKey+host, id)
 	case 1:
-		do("SADD", deadKey+host, id)
+		do("EVAL", addDead, "2", deadKey+host, frontendKey+host, id)
 		do("PEXPIRE", deadKey+host, strconv.Itoa(1+rng.IntN(300)))
 	default:
-		do("SADD", deadKey+host, id)
+		do("EVAL", addDead, "2", deadKey+host, frontendKey+host, id)
 		do("EXPIRE", deadKey+host, "30")
 	}
 }

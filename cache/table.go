@@ -29,7 +29,7 @@ type table struct {
 type tableShard struct {
 	buckets atomic.Pointer[[]atomic.Pointer[entry]]
 	growth  atomic.Uint32 // odd while the shard grows
-	count   int // guarded by Cache.mu
+	count   int           // guarded by Cache.mu
 }
 
 func newTable() *table {
