@@ -159,10 +159,13 @@ func hitTime(c *Cache, hosts, goroutines int) time.Duration {
 	return best
 }
 
-// writeScale writes the page and its picture.
+// The lines of docs/performance.md between which writeScale writes.
+const scaleBegin, scaleEnd = "<!-- make scale -->\n", "<!-- end of make scale -->\n"
+
+// writeScale writes its part of the page, and the picture.
 func writeScale(t *testing.T, rows []scaleRow) {
 	var page strings.Builder
-	fmt.Fprintf(&page, `# Speed and size of the table of routes
+	fmt.Fprintf(&page, `## The table of routes
 
 Written by `+"`make scale`"+` on %d cores (%s %s/%s): each host has a list of two backends in a real Redis on the same machine.
 
@@ -189,6 +192,15 @@ random order miss the processor's caches at each step: the bucket, the entry wit
 Drawn by ` + "`make freshness`" + `: a million hosts in memory, 1 000 changes a second, each timed from the moment before it is
 sent to Redis until a lookup answers with it.
 `)
-	save(t, "docs/performance.md", page.String())
+	old, err := os.ReadFile(filepath.Join("..", "docs", "performance.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, begun := strings.Cut(string(old), scaleBegin)
+	_, after, ended := strings.Cut(rest, scaleEnd)
+	if !begun || !ended {
+		t.Fatalf("docs/performance.md has no lines %q and %q", scaleBegin, scaleEnd)
+	}
+	save(t, "docs/performance.md", before+scaleBegin+page.String()+scaleEnd+after)
 	save(t, "docs/scale.svg", bars.SVG())
 }
