@@ -15,6 +15,9 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 1m
 SOAKTIME ?= 10m
 COUNT    ?= 10
+# SOAK is how long make soak runs, SEED what its choices begin with (empty: chance).
+SOAK     ?= 30m
+SEED     ?=
 BENCH    ?= .
 # Packages with benchmarks, and those whose tests hold allocation budgets.
 HOT := ./cache/... ./proxy/... ./bench/...
@@ -82,6 +85,10 @@ fuzz: ## Run each fuzz target for FUZZTIME (1m).
 soak-websocket: deps ## Let WebSocket libraries talk through sluice for SOAKTIME (10m), with checksums.
 	go test -count=1 -timeout 0 -v -run '^TestWebSocket_Soak$$' ./proxy -soak $(SOAKTIME)
 
+.PHONY: soak
+soak: deps ## Break Redis in all ways, in rotation, under load and changes for SOAK (30m); SEED repeats choices.
+	SOAK=$(SOAK) SEED=$(SEED) go test -race -count=1 -run '^TestSoak$$' -v -timeout 0 ./cache
+
 .PHONY: cover
 cover: deps ## Run the tests and show how much of the code they reach.
 	go test -coverpkg=./cmd/...,./proxy/...,./cache/...,./internal/... -coverprofile=coverage.out ./...
@@ -134,6 +141,14 @@ bench-compare: ## Run the benchmarks on commit BASE and on this tree in turns, a
 		go test -run '^$$' -bench '$(BENCH)' -benchmem -count 1 $(HOT) >>dist/bench/head.txt; \
 	done
 	@go run $(BENCHSTAT) dist/bench/base.txt dist/bench/head.txt
+
+.PHONY: freshness
+freshness: deps ## Measure how soon a change counts, with a million hosts and 1 000 changes a second; draws docs/freshness.svg.
+	FRESHNESS=docs/freshness.svg go test -count=1 -run '^TestFreshness$$' -v -timeout 20m ./cache
+
+.PHONY: scale
+scale: deps ## Measure size and speed from one host to a million; writes docs/performance.md and docs/scale.svg.
+	SCALE=1 go test -count=1 -run '^(TestScale|TestFlood.*)$$' -v -timeout 20m ./cache
 
 .PHONY: loadtest
 loadtest: build ## Drive bin/sluice with wrk beside nginx and HAProxy on the same work, and print a table.

@@ -21,6 +21,9 @@ const (
 	pushedSpan = int64(60 * time.Second)
 	// maxRecent bounds one generation of remembered pushes and announcements.
 	maxRecent = 1 << 16
+	// firstEpoch is that of the time before the first watch: even, and not 0, which marks values
+	// that are known to be outdated.
+	firstEpoch = 2
 )
 
 // Cache resolves host names to frontends. Create it with New.
@@ -34,15 +37,20 @@ type Cache struct {
 	table  *table
 	limit  *missLimit
 	slots  chan struct{} // one per read in flight
+	turns  pace          // of names that are not known
 	marker *marker
 	notes  *notes
+	saved  *snapshot
+	sweep  *sweeper
 
 	// epoch is odd while the watch is up. A value is fresh only in the epoch it was read in.
 	epoch atomic.Uint64
 	// gen counts changes of wildcard lists. What a name without a list resolved to counts only in
 	// the generation it was resolved in, so one change reaches any number of names at once.
-	gen     atomic.Uint64
-	ready   atomic.Bool
+	gen   atomic.Uint64
+	ready atomic.Bool
+	// changes counts what a snapshot would say otherwise than the one before.
+	changes atomic.Uint64
 	checked atomic.Int64 // unix seconds of the checker's last sign of life
 
 	mu      sync.Mutex // guards what follows, and all changes of the table; never held over I/O
@@ -70,6 +78,8 @@ type flush struct {
 type outage struct {
 	since  int64
 	logged bool
+	// What staleDown and unavailable counted when it began.
+	stale, refused uint64
 }
 
 // New checks the options and returns a Cache, which knows nothing until Start.
@@ -90,6 +100,7 @@ func New(o Options) (*Cache, error) {
 		pushed:  newRecent[struct{}](pushedSpan, maxRecent),
 		heard:   newRecent[announcement](pushedSpan, maxRecent),
 	}
+	c.epoch.Store(firstEpoch)
 	c.gen.Store(1)
 	c.spaces[exactSpace].limit = o.MaxHosts
 	c.spaces[derivedSpace].limit = o.MaxDerivedHosts
@@ -102,11 +113,13 @@ func New(o Options) (*Cache, error) {
 		c.cancel()
 		return nil, err
 	}
+	c.saved, c.sweep = newSnapshot(c), newSweeper(c)
 	return c, nil
 }
 
-// Start begins the background work, which ends with ctx or with Close. It returns at once, even
-// when the store cannot be reached; an error means that waiting would not help, such as a routes
+// Start loads the snapshot, if there is one, which takes about a second for half a million routes,
+// and begins the background work, which ends with ctx or with Close. It does not wait for the
+// store; an error means that waiting would not help, such as a routes
 // file that does not exist. Call it once.
 func (c *Cache) Start(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, c.cancel)
@@ -114,16 +127,22 @@ func (c *Cache) Start(ctx context.Context) error {
 	c.mu.Lock()
 	c.outage.since = c.now()
 	c.mu.Unlock()
+	c.saved.load()
 	if err := c.store.start(c.lifetime, c); err != nil {
 		c.cancel()
 		return err
 	}
 	c.runs.Go(func() { c.marker.run(c.lifetime) })
 	c.runs.Go(func() { c.watchChecker(c.lifetime) })
+	c.runs.Go(func() { c.sweep.run(c.lifetime) })
+	c.runs.Go(func() { c.sweep.runAge(c.lifetime) })
+	if c.saved.path != "" {
+		c.runs.Go(func() { c.saved.run(c.lifetime) })
+	}
 	return nil
 }
 
-// Close ends the background work and waits for it. Lookups then answer from what is known.
+// Close ends the background work, waits for it and brings the snapshot up to date. Lookups then answer from what is known.
 func (c *Cache) Close() error {
 	c.closeOnce.Do(func() {
 		// Reads in flight begin under mu, so none can begin between here and the wait.
@@ -132,11 +151,12 @@ func (c *Cache) Close() error {
 		c.mu.Unlock()
 		c.store.close()
 		c.runs.Wait()
+		c.saved.save(context.Background(), 1)
 	})
 	return nil
 }
 
-// Ready tells whether the store answered once, or the routes file was loaded. It never turns back:
+// Ready tells whether the store answered once, or the routes file or a snapshot was loaded. It never turns back:
 // a store that went away later does not make a full cache useless.
 func (c *Cache) Ready() bool { return c.ready.Load() }
 

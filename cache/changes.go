@@ -9,17 +9,19 @@ func (c *Cache) up() {
 	c.mu.Lock()
 	was := c.epoch.Load()
 	c.epoch.Store((was + 1) | 1)
-	lasted := time.Duration(c.now() - c.outage.since)
-	logged := c.outage.logged
+	ended := c.outage
+	lasted := time.Duration(c.now() - ended.since)
 	c.outage.logged = false
 	c.mu.Unlock()
 	c.ready.Store(true)
 	if was&1 == 0 {
 		c.m.outage.Add(lasted.Seconds())
 	}
-	if logged {
-		c.log.Info("store available again", "after", lasted.Round(time.Millisecond).String())
+	if ended.logged {
+		c.log.Info("store available again", "after", lasted.Round(time.Millisecond).String(),
+			"stale_answers", c.m.staleDown.Get()-ended.stale, "refused", c.m.unavailable.Get()-ended.refused)
 	}
+	c.sweep.wake()
 	c.marker.wake()
 }
 
@@ -28,6 +30,7 @@ func (c *Cache) down(cause error) {
 	if c.epoch.Load()&1 == 1 {
 		c.epoch.Add(1)
 		c.outage.since = c.now()
+		c.outage.stale, c.outage.refused = c.m.staleDown.Get(), c.m.unavailable.Get()
 	}
 	log := cause != nil && !c.outage.logged && c.lifetime.Err() == nil
 	c.outage.logged = c.outage.logged || log
@@ -44,6 +47,7 @@ func (c *Cache) flushed() {
 	if was := c.epoch.Load(); was&1 == 1 {
 		c.flush = flush{epoch: was, at: c.now()}
 		c.epoch.Add(2)
+		c.sweep.wake()
 	}
 }
 

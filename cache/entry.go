@@ -13,12 +13,12 @@ const never = math.MaxInt64
 type entry struct {
 	// Immutable.
 	name string
-	hash uint64
 
 	next  atomic.Pointer[entry] // chain of the bucket
 	value atomic.Pointer[value] // never nil
 	marks atomic.Pointer[markSet]
 	used  atomic.Uint32 // second of the last use
+	hash  uint32        // of name; immutable
 
 	// Guarded by Cache.mu.
 	slot int32 // position in its space

@@ -268,6 +268,7 @@ func (c *Cache) admit(e *entry, now int64) {
 	c.table.insert(e)
 	c.spaces[v.kind()].add(e, v.kind())
 	c.makeRoom(e)
+	c.noteChange(&value{}, v)
 	if e.name[0] == '*' && v.frontend != nil {
 		c.gen.Add(1)
 	}
@@ -290,6 +291,7 @@ func (c *Cache) publish(e *entry, v *value) {
 
 // replace stores v in e and moves e to the space that v belongs to. mu is held.
 func (c *Cache) replace(e *entry, v *value) {
+	c.noteChange(e.value.Load(), v)
 	e.value.Store(v)
 	if kind := v.kind(); kind != e.kind {
 		c.spaces[e.kind].drop(e)
@@ -312,6 +314,15 @@ func (c *Cache) evict(e *entry) {
 	c.spaces[e.kind].drop(e)
 	e.value.Store(e.value.Load().outdated(false, c.now()))
 	c.m.evictions[e.kind].Inc()
+	c.noteChange(e.value.Load(), &value{})
+}
+
+// noteChange counts a change from old to v, if a snapshot would tell them apart. mu is held.
+func (c *Cache) noteChange(old, v *value) {
+	ends := v.frontend != nil && (old.expires-v.expires > int64(time.Second) || v.expires-old.expires > int64(time.Second))
+	if old.frontend != v.frontend || old.target != v.target || ends {
+		c.changes.Add(1)
+	}
 }
 
 // jittered returns d in nanoseconds, up to a tenth more or less, so that what was read together is

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"net/netip"
 	"sync/atomic"
+	"time"
 )
 
 const (
@@ -62,6 +63,36 @@ func (l *missLimit) slot(client netip.Addr) *atomic.Uint64 {
 
 // second numbers the seconds since the clock's start, beginning with 1: a zero word counts none.
 func second(now int64) uint32 { return uint32(now/1e9) + 1 }
+
+const (
+	// discoverRate bounds how many names that are not in memory are read per second, whatever they
+	// resolve to: random names under a wildcard are live routes, which no limit on failures stops.
+	discoverRate = 20_000
+	// discoverWait is how long such a lookup waits for its turn before it is refused, so that a cold
+	// edge warms without refusals: four thousand clients at a time fit into it.
+	discoverWait = 200 * time.Millisecond
+	// discoverBurst is how many may begin at once after a pause.
+	discoverBurst = 256
+)
+
+// pace hands out turns at an even rate. The zero value is ready. It is safe for concurrent use.
+type pace struct{ next atomic.Int64 } // time of the next turn
+
+// turn returns how long to wait for a turn; ok is false, and no turn taken, if that is longer than
+// discoverWait.
+func (p *pace) turn(now int64) (wait time.Duration, ok bool) {
+	const interval = int64(time.Second / discoverRate)
+	for {
+		next := p.next.Load()
+		at := max(next, now-discoverBurst*interval)
+		if wait = time.Duration(at - now); wait > discoverWait {
+			return wait, false
+		}
+		if p.next.CompareAndSwap(next, at+interval) {
+			return max(wait, 0), true
+		}
+	}
+}
 
 func countIn(w *atomic.Uint64, now int64) uint32 {
 	if v := w.Load(); v>>32 == uint64(second(now)) {

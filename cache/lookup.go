@@ -155,12 +155,13 @@ func (c *Cache) refresh(name string, old Route, exact bool) (Route, error) {
 
 // discover looks for a name of which nothing usable is known.
 func (c *Cache) discover(name string, client netip.Addr, exact bool, now int64) (Route, error) {
-	if !c.limit.allows(client, now) && !c.pushedLately(name, now) {
+	deadline := time.Now().Add(fetchTimeout)
+	if !c.admits(name, client, now) {
 		c.m.limited.Inc()
 		return Route{}, ErrLookupLimited
 	}
 	c.m.misses.Inc()
-	r, err := c.resolve(name, exact, time.Now().Add(fetchTimeout))
+	r, err := c.resolve(name, exact, deadline)
 	switch {
 	case errors.Is(err, ErrUnknownHost):
 		c.m.unknown.Inc()
@@ -171,6 +172,22 @@ func (c *Cache) discover(name string, client netip.Addr, exact bool, now int64) 
 		c.m.unavailable.Inc()
 	}
 	return r, err
+}
+
+// admits tells whether a name of which nothing usable is known may be read, after waiting for its
+// turn.
+func (c *Cache) admits(name string, client netip.Addr, now int64) bool {
+	wait, ok := time.Duration(0), c.limit.allows(client, now)
+	if ok {
+		wait, ok = c.turns.turn(now)
+	}
+	if ok && wait == 0 || c.pushedLately(name, now) {
+		return true
+	}
+	if ok {
+		rest(c.lifetime, wait)
+	}
+	return ok
 }
 
 // pushedLately tells whether a list that would answer for name was pushed in the last minute: a
@@ -190,15 +207,17 @@ func (c *Cache) pushedLately(name string, now int64) bool {
 }
 
 // lastKnown puts together what e answered last, fresh or not. known tells that there is such a
-// route; nothing tells that the name is remembered as having none.
+// route; nothing tells that the name is remembered as having none. A list that came to its own end
+// (EXPIRE) is not known any more, whatever became of the store.
 func (c *Cache) lastKnown(e *entry, exact bool, now int64, r *Route) (known, nothing bool) {
 	v := e.value.Load()
-	f, owner := v.frontend, e
+	f, owner, ends := v.frontend, e, v.expires
 	if f == nil && v.target != nil && !exact {
 		owner = v.target
-		f = owner.value.Load().frontend
+		t := owner.value.Load()
+		f, ends = t.frontend, t.expires
 	}
-	if f == nil {
+	if f == nil || now >= ends {
 		return false, v.frontend == nil && v.target == nil && now < v.expires
 	}
 	*r = Route{

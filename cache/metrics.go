@@ -2,6 +2,7 @@ package cache
 
 import (
 	"fmt"
+	"math"
 	"sync/atomic"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -47,6 +48,10 @@ type counters struct {
 	marks                                       [markResults]*metrics.Counter
 	tiers                                       [tierCount]*metrics.Gauge
 	mastersAway                                 *metrics.Gauge
+
+	sweptOutage, sweptAge            *metrics.Counter
+	snapshotWrites, snapshotFailures *metrics.Counter
+	snapshotBytes, restored          atomic.Uint64
 }
 
 // newCounters registers the metrics in set.
@@ -82,6 +87,15 @@ func newCounters(set *metrics.Set, c *Cache) *counters {
 	for t := tierBroadcast; t < tierCount; t++ {
 		m.tiers[t] = set.NewGauge(fmt.Sprintf("sluice_store_tier{tier=%q}", t), nil)
 	}
+	m.sweptOutage = set.NewCounter(`sluice_route_swept_total{cause="outage"}`)
+	m.sweptAge = set.NewCounter(`sluice_route_swept_total{cause="age"}`)
+	set.NewGauge("sluice_route_sweep_pending", func() float64 { return float64(c.sweep.pending.Load()) })
+	set.NewGauge("sluice_route_sweep_rate", func() float64 { return math.Float64frombits(c.sweep.rate.Load()) })
+	set.NewGauge("sluice_route_age_bound_seconds", func() float64 { return c.sweep.ageBound() })
+	m.snapshotWrites = set.NewCounter(`sluice_snapshot_writes_total{result="written"}`)
+	m.snapshotFailures = set.NewCounter(`sluice_snapshot_writes_total{result="failed"}`)
+	set.NewGauge("sluice_snapshot_bytes", func() float64 { return float64(m.snapshotBytes.Load()) })
+	set.NewGauge("sluice_snapshot_restored_routes", func() float64 { return float64(m.restored.Load()) })
 	set.NewGauge("sluice_route_hits_total", m.hits.value)
 	set.NewGauge("sluice_route_negative_hits_total", m.negativeHits.value)
 	set.NewGauge("sluice_route_flights", func() float64 { return float64(len(c.slots)) })

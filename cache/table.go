@@ -2,6 +2,7 @@ package cache
 
 import (
 	"hash/maphash"
+	"runtime"
 	"sync/atomic"
 	"unsafe"
 )
@@ -9,16 +10,20 @@ import (
 const (
 	tableShards     = 64
 	minShardBuckets = 16
-	// inlineName is the longest name that is stored beside its entry; longer ones are rare.
-	inlineName = 48
+	// Names are stored beside their entries, in rooms of one of three sizes, which fill the size
+	// classes of the allocator.
+	smallName  = 24
+	mediumName = 40
+	largeName  = 56
 )
 
 // table finds entries by name. Readers take no lock and write nothing shared; writers hold
 // Cache.mu.
 //
-// An entry's chain pointer is rewritten while readers may stand on it (growth, removal), so a
-// reader can be led past what it looks for: a find that returns nil proves nothing until it is
-// repeated under Cache.mu. It can never be led to a wrong entry.
+// Growth rewrites the chain pointers of entries on which readers may stand, so a reader can be led
+// past what it looks for, though never to a wrong entry: a find that returns nil proves nothing.
+// findString looks again if its shard grew meanwhile. Removal leads nobody astray: what was removed
+// still points to what came after it, and new entries come in front.
 type table struct {
 	seed   maphash.Seed
 	shards [tableShards]tableShard
@@ -26,7 +31,8 @@ type table struct {
 
 type tableShard struct {
 	buckets atomic.Pointer[[]atomic.Pointer[entry]]
-	count   int // guarded by Cache.mu
+	growth  atomic.Uint32 // odd while the shard grows
+	count   int           // guarded by Cache.mu
 }
 
 func newTable() *table {
@@ -39,16 +45,18 @@ func newTable() *table {
 }
 
 // bucket returns the head of hash's chain.
-func (s *tableShard) bucket(hash uint64) *atomic.Pointer[entry] {
+func (s *tableShard) bucket(hash uint32) *atomic.Pointer[entry] {
 	b := *s.buckets.Load()
-	return &b[(hash>>8)&uint64(len(b)-1)]
+	return &b[(hash>>8)&uint32(len(b)-1)]
 }
 
-func (t *table) shard(hash uint64) *tableShard { return &t.shards[hash%tableShards] }
+func (t *table) shard(hash uint32) *tableShard { return &t.shards[hash%tableShards] }
+
+func (t *table) hash(name string) uint32 { return uint32(maphash.String(t.seed, name)) }
 
 // find returns the entry of name, or nil. It does not allocate.
 func (t *table) find(name []byte) *entry {
-	hash := maphash.Bytes(t.seed, name)
+	hash := uint32(maphash.Bytes(t.seed, name))
 	for e := t.shard(hash).bucket(hash).Load(); e != nil; e = e.next.Load() {
 		if e.hash == hash && e.name == string(name) {
 			return e
@@ -57,53 +65,88 @@ func (t *table) find(name []byte) *entry {
 	return nil
 }
 
-// findString is find for a name that already is a string.
+// findString is find for a name that already is a string; its nil is certain.
 func (t *table) findString(name string) *entry {
-	hash := maphash.String(t.seed, name)
-	for e := t.shard(hash).bucket(hash).Load(); e != nil; e = e.next.Load() {
-		if e.hash == hash && e.name == name {
-			return e
+	hash := t.hash(name)
+	s := t.shard(hash)
+	for {
+		growth := s.growth.Load()
+		for e := s.bucket(hash).Load(); e != nil; e = e.next.Load() {
+			if e.hash == hash && e.name == name {
+				return e
+			}
 		}
+		if growth&1 == 0 && s.growth.Load() == growth {
+			return nil
+		}
+		runtime.Gosched() // Growth takes a millisecond at most.
 	}
-	return nil
 }
 
 // newEntry returns an entry that is not in the table. What a hit touches lies in one piece, for at a
 // million hosts each piece more is a miss of the processor's caches: the name beside the entry, and
 // the first value too if it is that of a list, since the others are soon replaced by shared ones.
 func (t *table) newEntry(name string, v *value) *entry {
-	hash := maphash.String(t.seed, name)
-	var e *entry
-	switch {
-	case len(name) > inlineName:
-		e = &entry{name: name}
-	case v.frontend != nil:
-		room := new(struct {
-			entry
-			first value
-			text  [inlineName]byte
-		})
-		room.first = *v
-		e, v = &room.entry, &room.first
-		e.name = inlined(&room.text, name)
-	default:
-		room := new(struct {
-			entry
-			text [inlineName]byte
-		})
-		e = &room.entry
-		e.name = inlined(&room.text, name)
+	place := placeAlone[[largeName]byte]
+	if v.frontend != nil {
+		place = placeWithValue[[largeName]byte]
 	}
-	e.hash = hash
+	switch {
+	case len(name) > largeName:
+		place = placeApart
+	case len(name) > mediumName:
+	case len(name) > smallName:
+		place = placeAlone[[mediumName]byte]
+		if v.frontend != nil {
+			place = placeWithValue[[mediumName]byte]
+		}
+	default:
+		place = placeAlone[[smallName]byte]
+		if v.frontend != nil {
+			place = placeWithValue[[smallName]byte]
+		}
+	}
+	e := place(name, v)
+	e.hash = t.hash(name)
+	return e
+}
+
+// placeApart is for names that are too long to lie beside their entry; those are rare.
+func placeApart(name string, v *value) *entry {
+	e := &entry{name: name}
 	e.value.Store(v)
 	return e
 }
 
-// inlined copies name to text and returns it as a string there.
-func inlined(text *[inlineName]byte, name string) string {
-	copy(text[:], name)
+// placeAlone puts a name into a T beside its entry.
+func placeAlone[T any](name string, v *value) *entry {
+	room := new(struct {
+		entry
+		text T
+	})
+	room.name = inlined(unsafe.Pointer(&room.text), name)
+	room.value.Store(v)
+	return &room.entry
+}
+
+// placeWithValue puts a name into a T beside its entry, and a copy of v too.
+func placeWithValue[T any](name string, v *value) *entry {
+	room := new(struct {
+		entry
+		text  T
+		first value
+	})
+	room.first = *v
+	room.name = inlined(unsafe.Pointer(&room.text), name)
+	room.value.Store(&room.first)
+	return &room.entry
+}
+
+// inlined copies name to text, which is long enough, and returns it as a string there.
+func inlined(text unsafe.Pointer, name string) string {
 	// Unsafe: text is never written again, and the string keeps the whole allocation alive.
-	return unsafe.String(&text[0], len(name))
+	copy(unsafe.Slice((*byte)(text), len(name)), name)
+	return unsafe.String((*byte)(text), len(name))
 }
 
 // insert adds e, whose name must not be in the table. Cache.mu is held.
@@ -138,12 +181,14 @@ func (t *table) remove(e *entry) {
 // grow doubles the buckets of one shard. A shard at a time keeps the pause short: at a million
 // hosts it moves some 16 000 entries.
 func (s *tableShard) grow() {
+	s.growth.Add(1)
+	defer s.growth.Add(1)
 	old := *s.buckets.Load()
 	grown := make([]atomic.Pointer[entry], 2*len(old))
 	for i := range old {
 		for e := old[i].Load(); e != nil; {
 			next := e.next.Load()
-			head := &grown[(e.hash>>8)&uint64(len(grown)-1)]
+			head := &grown[(e.hash>>8)&uint32(len(grown)-1)]
 			e.next.Store(head.Load())
 			head.Store(e)
 			e = next

@@ -117,6 +117,7 @@ func cacheSettings(cfg *config.Config) cache.Options {
 		MaxStale:        c.MaxStale,
 		TornWriteGrace:  c.TornWriteGrace,
 		DeadTTL:         cfg.Server.DeadBackendTTL,
+		Snapshot:        c.Snapshot,
 	}
 	if c.MaxMissRate == 0 {
 		options.MaxMissRate = -1

@@ -75,8 +75,8 @@ func (l *loader) check() {
 	l.checkHTTPS()
 	l.checkAddresses()
 	l.checkDrivers()
-	if c.Cache.Snapshot != "" {
-		l.warnf("cache.snapshot has no effect in this version: a start without the store waits for it")
+	if c.Cache.Snapshot != "" && len(c.Driver) > 0 && strings.HasPrefix(c.Driver[0], "file:") {
+		l.warnf("cache.snapshot has no effect with a routes file, which is there at the next start anyway")
 	}
 	if l.sound("user") && l.opts.Root && c.User == "" {
 		l.wrong("user", "must not be empty when started as root: name a user such as \"www-data\", "+

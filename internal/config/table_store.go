@@ -64,7 +64,7 @@ var cacheKeys = []Key{
 	},
 	{
 		Path: "cache.snapshot", Default: "", Rule: fileName,
-		Doc:   "File to keep the routes in for a start without the store. No effect in this version.",
+		Doc:   "File to keep the routes in, so that a start without the store knows them; empty means none.",
 		field: func(c *Config) any { return &c.Cache.Snapshot },
 	},
 }

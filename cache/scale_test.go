@@ -1,0 +1,206 @@
+package cache
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sluice/internal/chart"
+	"sluice/internal/redistest"
+)
+
+// scaleWanted tells whether the long forms of the tests of size were asked for: make scale.
+func scaleWanted() bool { return os.Getenv("SCALE") != "" }
+
+// scaleRow is what was measured with one number of hosts.
+type scaleRow struct {
+	hosts              int
+	bytes              float64 // per host
+	hit, twoCores      time.Duration
+	allocations        float64
+	missP50, missP99   time.Duration
+	warm, save, reload time.Duration
+}
+
+// TestScale measures what the table costs and how fast it is from one host to a million, all of
+// them in a real server; make scale writes the page and the picture.
+func TestScale(t *testing.T) {
+	if !scaleWanted() {
+		t.Skip("takes minutes: make scale")
+	}
+	var rows []scaleRow
+	for _, hosts := range []int{1, 10_000, 100_000, 1_000_000} {
+		row := measureScale(t, hosts)
+		t.Logf("%+v", row)
+		rows = append(rows, row)
+		if row.hosts >= 10_000 && row.bytes > exactBudget {
+			t.Errorf("%d hosts take %.0f bytes each, want at most %d", hosts, row.bytes, exactBudget)
+		}
+		if row.allocations != 0 {
+			t.Errorf("a hit allocates %v times", row.allocations)
+		}
+		if row.reload > 3*time.Second {
+			t.Errorf("loading the snapshot took %v, want at most 3 s", row.reload)
+		}
+	}
+	writeScale(t, rows)
+}
+
+// exactBudget is what a cached route may take.
+const exactBudget = 600
+
+func measureScale(t *testing.T, hosts int) scaleRow {
+	s := redistest.Start(t)
+	s.Load(func(yield func(args ...string)) {
+		for i := range hosts {
+			yield("RPUSH", frontendKey+string(hostName(nil, i)), "customer",
+				fmt.Sprintf("http://10.%d.%d.%d:8080", i>>16, i>>8&255, i&255), fmt.Sprintf("http://11.%d.%d.%d:8080", i>>16, i>>8&255, i&255))
+		}
+	})
+	row := scaleRow{hosts: hosts}
+	path := filepath.Join(t.TempDir(), "snapshot")
+	c := start(t, Options{Driver: []string{s.URL()}, Snapshot: path, MaxHosts: hosts + 1000})
+	before := liveHeap()
+	begin := time.Now()
+	row.missP50, row.missP99 = warmScale(t, c, hosts)
+	row.warm = time.Since(begin)
+	row.bytes = float64(liveHeap()-before) / float64(hosts)
+	row.hit, row.twoCores = hitTime(c, hosts, 1), hitTime(c, hosts, runtime.GOMAXPROCS(0))
+	name := hostName(nil, hosts/2)
+	row.allocations = testing.AllocsPerRun(1000, func() { c.Lookup(name, testClient) })
+	begin = time.Now()
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	row.save = time.Since(begin)
+	begin = time.Now()
+	other := offline(t, path)
+	other.saved.store = c.saved.store
+	other.saved.load()
+	row.reload = time.Since(begin)
+	if n := other.count(exactSpace); n != hosts {
+		t.Errorf("%d of %d hosts came back from the snapshot", n, hosts)
+	}
+	return row
+}
+
+func liveHeap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// eachInParallel calls f for the numbers below n from so many goroutines.
+func eachInParallel(goroutines, n int, f func(i int)) {
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range goroutines {
+		workers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				f(i)
+			}
+		})
+	}
+	workers.Wait()
+}
+
+// warmScale looks each host up for the first time and returns how long a sample of them took, from
+// a few clients at a time, so that the turns of discoverRate do not show.
+func warmScale(t *testing.T, c *Cache, hosts int) (p50, p99 time.Duration) {
+	var mu sync.Mutex
+	var times []time.Duration
+	eachInParallel(8, hosts, func(i int) {
+		begin := time.Now()
+		_, err := c.Lookup(hostName(nil, i), testClient)
+		took := time.Since(begin)
+		if err != nil {
+			t.Errorf("host %d: %v", i, err)
+		}
+		if i < 20_000 {
+			mu.Lock()
+			times = append(times, took)
+			mu.Unlock()
+		}
+	})
+	slices.Sort(times)
+	return times[len(times)/2], times[len(times)*99/100]
+}
+
+// hitTime is the best of five measurements of one hit, over hosts in random order.
+func hitTime(c *Cache, hosts, goroutines int) time.Duration {
+	const lookups = 2_000_000
+	best := time.Hour
+	for range 5 {
+		begin := time.Now()
+		var workers sync.WaitGroup
+		for range goroutines {
+			workers.Go(func() {
+				var buf [64]byte
+				i := rand.Uint32()
+				for range lookups / goroutines {
+					c.Lookup(hostName(buf[:0], int(i>>4)%hosts), testClient)
+					i = i*1664525 + 1013904223
+				}
+			})
+		}
+		workers.Wait()
+		best = min(best, time.Since(begin)/lookups)
+	}
+	return best
+}
+
+// The lines of docs/performance.md between which writeScale writes.
+const scaleBegin, scaleEnd = "<!-- make scale -->\n", "<!-- end of make scale -->\n"
+
+// writeScale writes its part of the page, and the picture.
+func writeScale(t *testing.T, rows []scaleRow) {
+	var page strings.Builder
+	fmt.Fprintf(&page, `## The table of routes
+
+Written by `+"`make scale`"+` on %d cores (%s %s/%s): each host has a list of two backends in a real Redis on the same machine.
+
+| hosts | bytes per host | ns per hit | on all cores | allocations | miss p50 | miss p99 | all looked up once | snapshot written | loaded |
+|---|---|---|---|---|---|---|---|---|---|
+`, runtime.GOMAXPROCS(0), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	bars := chart.Bars{Title: "A hit, by the number of hosts (random order)", Note: "nanoseconds, the name's making included", Format: "%.0f ns"}
+	for _, r := range rows {
+		fmt.Fprintf(&page, "| %d | %.0f | %d | %d | %.0f | %v | %v | %v | %v | %v |\n", r.hosts, r.bytes, r.hit.Nanoseconds(),
+			r.twoCores.Nanoseconds(), r.allocations, r.missP50.Round(time.Microsecond), r.missP99.Round(time.Microsecond),
+			r.warm.Round(time.Millisecond), r.save.Round(time.Millisecond), r.reload.Round(time.Millisecond))
+		bars.Labels = append(bars.Labels, fmt.Sprint(r.hosts))
+		bars.Values = append(bars.Values, float64(r.hit.Nanoseconds()))
+	}
+	page.WriteString("\n" + `![nanoseconds per hit](scale.svg)
+
+"On all cores" is the time of the machine per hit while every core looks names up: half of the column before means
+that two cores do twice the work. The bytes hold everything that the cache keeps for a host; for one host they mean
+nothing. A miss is one read of Redis, eight at a time. First lookups take turns, 20 000 a second. A million hosts in
+random order miss the processor's caches at each step: the bucket, the entry with its name, its value.
+
+![from a change to its effect](freshness.svg)
+
+Drawn by ` + "`make freshness`" + `: a million hosts in memory, 1 000 changes a second, each timed from the moment before it is
+sent to Redis until a lookup answers with it.
+`)
+	old, err := os.ReadFile(filepath.Join("..", "docs", "performance.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, begun := strings.Cut(string(old), scaleBegin)
+	_, after, ended := strings.Cut(rest, scaleEnd)
+	if !begun || !ended {
+		t.Fatalf("docs/performance.md has no lines %q and %q", scaleBegin, scaleEnd)
+	}
+	save(t, "docs/performance.md", before+scaleBegin+page.String()+scaleEnd+after)
+	save(t, "docs/scale.svg", bars.SVG())
+}
