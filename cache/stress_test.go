@@ -197,8 +197,8 @@ func TestStress_TableUnderGrowthAndRemoval(t *testing.T) {
 	}
 }
 
-// write replaces or removes one list at random, by try, which may fail while nobody has the key.
-func write(n int, keys []string, try func(args ...string) error) {
+// writeOne replaces or removes one list at random, by try, which may fail while nobody has the key.
+func writeOne(n int, keys []string, try func(args ...string) error) {
 	key := "frontend:" + keys[rand.IntN(len(keys))]
 	args := []string{"DEL", key}
 	if n%3 != 0 {
@@ -218,7 +218,7 @@ func write(n int, keys []string, try func(args ...string) error) {
 func writeUntil(d time.Duration, keys []string, try func(args ...string) error) {
 	n := 0
 	for end := time.Now().Add(d); time.Now().Before(end); n++ {
-		write(n, keys, try)
+		writeOne(n, keys, try)
 		if n%8 == 0 {
 			time.Sleep(time.Millisecond)
 		}
