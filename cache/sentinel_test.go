@@ -89,3 +89,25 @@ func TestSentinel_UnknownMasterIsNamedInTheLog(t *testing.T) {
 	wantAnswer(t, c, "a.example", "unavailable")
 	eventually(t, "the log says why", func() bool { return strings.Contains(log.String(), "it knows no master") })
 }
+
+func TestSentinel_FrozenMasterWakesUpDeposed(t *testing.T) {
+	t.Parallel()
+	s := redistest.StartSentinels(t, 1)
+	master := s.Master()
+	master.Do("RPUSH", "frontend:a.example", "a", "10.0.0.1")
+	if n := master.Int("WAIT", "1", "5000"); n != 1 {
+		t.Fatalf("%d replicas have the list, want 1", n)
+	}
+	c := start(t, Options{Driver: []string{s.URL()}})
+	wantAnswer(t, c, "a.example", "10.0.0.1")
+	master.Stop()
+	next := s.AwaitMaster(t, master)
+	next.Do("RPUSH", "frontend:a.example", "10.0.0.2")
+	awaitAnswer(t, c, "a.example", "10.0.0.1 10.0.0.2")
+	master.Continue() // believes that it is the master still, with the old list
+	for range 200 {
+		wantAnswer(t, c, "a.example", "10.0.0.1 10.0.0.2")
+		c.flushed() // asks again
+		time.Sleep(5 * time.Millisecond)
+	}
+}

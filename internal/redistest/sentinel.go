@@ -101,14 +101,17 @@ func (s *Server) masterState() (map[string]string, error) {
 func (s *Sentinels) Master() *Server {
 	votes := map[string]int{}
 	for _, one := range s.All {
-		if process, err := one.state(); err != nil || process == 'T' {
-			continue // it would answer late or never
+		if one.silent() {
+			continue
 		}
 		if state, err := one.masterState(); err == nil {
 			votes[state["port"]]++
 		}
 	}
 	for _, r := range s.Redis {
+		if r.silent() {
+			continue
+		}
 		info, err := r.Try("INFO", "replication")
 		if err == nil && votes[strconv.Itoa(r.linkPort())] >= 2 && strings.Contains(fmt.Sprint(info), "role:master") {
 			return r

@@ -306,6 +306,12 @@ func (s *Server) state() (byte, error) {
 	return stat[i+2], nil
 }
 
+// silent tells whether the server would answer late or never.
+func (s *Server) silent() bool {
+	state, err := s.state()
+	return err != nil || state == 'T'
+}
+
 func (s *Server) helper() {
 	if s.t != nil {
 		s.t.Helper()
