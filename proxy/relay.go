@@ -13,7 +13,7 @@ func (s *Server) relay(x *exchange) Error {
 		return s.tunnel(x)
 	}
 	if s.marksStatus(x) {
-		s.mark(x)
+		s.mark(x, Error{})
 	}
 	reusable := x.res.reusable
 	x.upload.settle()
