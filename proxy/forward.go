@@ -215,8 +215,16 @@ func (x *exchange) unwatch() {
 	}
 }
 
-// waitError maps an error of reading a backend's answer.
+// waitError maps an error of reading the head of a backend's answer.
 func (x *exchange) waitError(err error) Error {
+	if errors.Is(err, io.EOF) && x.heard {
+		return Error{Kind: KindBadAnswer, Cause: errHeadCut}
+	}
+	return x.readError(err)
+}
+
+// readError maps an error of reading a backend's answer, be it in the head or in the body.
+func (x *exchange) readError(err error) Error {
 	switch {
 	case errors.Is(err, errClientGone):
 		return Error{Kind: KindClientGone, Cause: err}
@@ -224,8 +232,6 @@ func (x *exchange) waitError(err error) Error {
 		return x.upload.err
 	case errors.Is(err, errTimedOut):
 		return Error{Kind: KindResponseTimeout, Cause: err}
-	case errors.Is(err, io.EOF) && x.heard:
-		return Error{Kind: KindBadAnswer, Cause: errHeadCut}
 	}
 	return Error{Kind: KindBackendReset, Cause: err, heard: x.heard}
 }

@@ -87,8 +87,8 @@ func (s *Server) report(x *exchange, e Error) {
 	}
 }
 
-// mark reports the exchange's backend dead: e says why, or the status of its answer does, if e is none. The only backend
-// of a frontend is never marked (Hipache: lib/cache.js).
+// mark reports the exchange's backend dead: e says why, or the status of its answer does, if e is none. The only
+// backend of a frontend is never marked (Hipache: lib/cache.js).
 func (s *Server) mark(x *exchange, e Error) {
 	if len(x.route.Frontend().Backends) < 2 {
 		return
