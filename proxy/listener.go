@@ -103,7 +103,8 @@ func (bl *boundListener) awaitRoom() {
 	}
 }
 
-// tellFull logs, once per window, that new clients wait: nothing else does, as they are not seen before they are accepted.
+// tellFull logs, once per window, that new clients wait: nothing else does, as they are not seen before they are
+// accepted.
 func (s *Server) tellFull(limit int) {
 	if window := int64(now())/int64(logWindow) + 1; s.fullTold.Swap(window) != window {
 		s.log.Warn("connection limit reached, new clients wait", "server.maxConnections", limit)
