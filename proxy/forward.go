@@ -68,7 +68,8 @@ func (s *Server) connect(x *exchange, t instant) Error {
 		t = now() // Idle connections have aged while the request stood in the queue.
 	}
 	x.pool = p
-	up, err := p.connection(t, !x.req.idempotent)
+	_, whole := x.down.wholeBody()
+	up, err := p.connection(t, !x.req.idempotent || !whole) // What can't be sent again deserves a look.
 	if err != nil {
 		return dialError(err)
 	}
