@@ -79,11 +79,12 @@ func (s *markSet) with(m localMark, now int64) *markSet {
 // MarkDead reports that backend i of r failed. The mark counts at once for every host that r's list
 // answers for; it is written to the store and announced in the background, as soon as the store can
 // be reached and if the list still has that backend at its place. A frontend with one backend is
-// never marked. MarkDead never blocks on I/O.
-func (c *Cache) MarkDead(r *Route, i int) {
+// never marked. MarkDead tells whether this is news: other reports of the same failure are on their
+// way to the store or were acknowledged just now. It never blocks on I/O.
+func (c *Cache) MarkDead(r *Route, i int) bool {
 	f := r.frontend
 	if f == nil || len(f.Backends) < 2 || i < 0 || i >= len(f.Backends) {
-		return
+		return false
 	}
 	now := c.now()
 	p := pendingMark{
@@ -96,16 +97,15 @@ func (c *Cache) MarkDead(r *Route, i int) {
 		p.until = now + checkedHold
 	}
 	switch c.marker.enqueue(p, now) {
-	case markQueued:
-		c.m.marks[resultLocal].Inc()
-		c.holdMark(&p, p.until)
-	case markFull:
-		c.m.marks[resultLocal].Inc()
-		c.m.marks[resultDropped].Inc()
-		c.holdMark(&p, p.until)
 	case markRepeated:
-		// The first report of this failure is on its way or was just acknowledged.
+		return false
+	case markFull:
+		c.m.marks[resultDropped].Inc()
+	case markQueued:
 	}
+	c.m.marks[resultLocal].Inc()
+	c.holdMark(&p, p.until)
+	return true
 }
 
 // holdMark makes the local mark of p last until the given time.

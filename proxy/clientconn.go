@@ -7,21 +7,11 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// connState says what a client connection is doing, for drain.
-type connState int32
-
-const (
-	connIdle   connState = iota // between two requests, or before the first
-	connActive                  // in a request
-	connTunnel                  // after 101
-)
-
 // clientConn is one client connection: it reads requests one after another and is the HTTP/1 form of downstream
-// (h1.go). It belongs to one goroutine; only state, link.interrupt and close may be used by others.
+// (h1.go). It belongs to one goroutine; only link.interrupt and close may be used by others.
 type clientConn struct {
 	source
 	link *link
@@ -44,7 +34,6 @@ type clientConn struct {
 	watcher  watch
 
 	served  int // requests so far
-	state   atomic.Int32
 	closeMu sync.Mutex
 	closed  bool
 }
@@ -74,7 +63,6 @@ func acquireClientConn(s *Server, a *acceptedConn) *clientConn {
 	c.srv, c.bind, c.link, c.rw, c.x.srv = s, a.bind, a.link, a.rw, s
 	c.x.cfg, c.watcher.link = s.config(), a.link
 	c.closed, c.broken, c.served = false, nil, 0
-	c.state.Store(int32(connIdle))
 	c.peer = newPeerInfo(a.addr, trusts(c.x.cfg.TrustedProxies, a.addr), a.bind.proto(), a.bind.port)
 	return c
 }
@@ -111,7 +99,6 @@ func (c *clientConn) serve() {
 			c.linger()
 			break
 		}
-		c.state.Store(int32(connIdle))
 	}
 	c.close()
 }
@@ -131,7 +118,6 @@ func (c *clientConn) awaitRequest() bool {
 	}
 	c.served++
 	c.configure() // A reload may have come while the connection was idle.
-	c.state.Store(int32(connActive))
 	x.start = now()
 	n, bad, err := c.readHead()
 	switch {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sluice/internal/backendtest"
+	"sluice/internal/logtest"
 	"sluice/internal/redistest"
 )
 
@@ -236,4 +237,37 @@ func TestMark_Recovery(t *testing.T) {
 	redis.Do("PEXPIRE", "dead:a.example", "700")
 	eventually(t, "the second backend's rest", func() bool { return use()["second"] == 0 })
 	eventually(t, "the second backend's return", func() bool { return use()["second"] > 0 })
+}
+
+// TestDeath_IsLogged: a mark is told with its reason, once, also when a retry hides the failure from clients.
+func TestDeath_IsLogged(t *testing.T) {
+	t.Parallel()
+	live := backendtest.Canned(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").URL()
+	for _, tt := range []struct {
+		name  string
+		dead  string
+		wants []string
+	}{
+		{"refused", backendtest.Refused(t), []string{"cause=connect_failed", "connection refused"}},
+		{"status", status(503)(t), []string{"cause=status", `error="answered 503"`}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var ops logtest.Buffer
+			e := newEdge(t, routeList{"a.example": {"my site", live, tt.dead}}, func(s *setup) { s.opsLog = &ops })
+			for range 50 {
+				e.get("a.example")
+			}
+			text := ops.String()
+			wants := append([]string{"backend marked dead", "host=a.example", `vhost="my site"`, "backend=" + tt.dead}, tt.wants...)
+			for _, want := range wants {
+				if !strings.Contains(text, want) {
+					t.Errorf("log lacks %q:\n%.500s", want, text)
+				}
+			}
+			if n := strings.Count(text, "backend marked dead"); n != 1 {
+				t.Errorf("%d lines for one death", n)
+			}
+		})
+	}
 }

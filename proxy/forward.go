@@ -68,7 +68,8 @@ func (s *Server) connect(x *exchange, t instant) Error {
 		t = now() // Idle connections have aged while the request stood in the queue.
 	}
 	x.pool = p
-	up, err := p.connection(t, !x.req.idempotent)
+	_, whole := x.down.wholeBody()
+	up, err := p.connection(t, !x.req.idempotent || !whole) // What can't be sent again deserves a look.
 	if err != nil {
 		return dialError(err)
 	}
@@ -215,8 +216,16 @@ func (x *exchange) unwatch() {
 	}
 }
 
-// waitError maps an error of reading a backend's answer.
+// waitError maps an error of reading the head of a backend's answer.
 func (x *exchange) waitError(err error) Error {
+	if errors.Is(err, io.EOF) && x.heard {
+		return Error{Kind: KindBadAnswer, Cause: errHeadCut}
+	}
+	return x.readError(err)
+}
+
+// readError maps an error of reading a backend's answer, be it in the head or in the body.
+func (x *exchange) readError(err error) Error {
 	switch {
 	case errors.Is(err, errClientGone):
 		return Error{Kind: KindClientGone, Cause: err}
@@ -224,8 +233,6 @@ func (x *exchange) waitError(err error) Error {
 		return x.upload.err
 	case errors.Is(err, errTimedOut):
 		return Error{Kind: KindResponseTimeout, Cause: err}
-	case errors.Is(err, io.EOF) && x.heard:
-		return Error{Kind: KindBadAnswer, Cause: errHeadCut}
 	}
 	return Error{Kind: KindBackendReset, Cause: err, heard: x.heard}
 }

@@ -153,10 +153,13 @@ func (h *head) fold(b []byte, s span, next int32, rules *headRules) Kind {
 		return KindBadRequest
 	}
 	f := &h.fields[len(h.fields)-1]
-	for i := f.value.end; i < s.start; i++ {
+	// The line break before this line; what lies before that is blank already.
+	for i := max(f.value.end, f.line.end-2); i < s.start; i++ {
 		b[i] = ' '
 	}
-	f.value = trimSpan(b, span{f.value.start, s.end})
+	if more := trimSpan(b, s); !more.empty() {
+		f.value = trimSpan(b, span{f.value.start, more.end})
+	}
 	f.line.end, f.irregular = next, true
 	return 0
 }

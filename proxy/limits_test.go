@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice/internal/backendtest"
+	"sluice/internal/logtest"
 )
 
 // Heads have a size, a number of fields, and a time.
@@ -152,7 +153,8 @@ func TestLimits_AnswerHead(t *testing.T) {
 // At MaxConnections new clients wait in the kernel's queue, and are served when others leave.
 func TestLimits_MaxConnectionsWaits(t *testing.T) {
 	t.Parallel()
-	e := newEdge(t, routeList{}, func(s *setup) { s.MaxConnections = 2 })
+	var ops logtest.Buffer
+	e := newEdge(t, routeList{}, func(s *setup) { s.MaxConnections, s.opsLog = 2, &ops })
 	first, second := e.dial(), e.dial()
 	first.do("GET", "/", "__ping__")
 	second.do("GET", "/", "__ping__")
@@ -163,6 +165,9 @@ func TestLimits_MaxConnectionsWaits(t *testing.T) {
 	_ = second.Close()
 	if a := third.answer("GET"); a.StatusCode != 200 {
 		t.Errorf("the one who waited got %d", a.StatusCode)
+	}
+	if text := ops.String(); !strings.Contains(text, "connection limit reached") || !strings.Contains(text, "server.maxConnections=2") {
+		t.Errorf("the limit is not in the log:\n%s", text)
 	}
 	if n := e.metric(`sluice_limited_total{limit="max_connections"}`); n < 1 {
 		t.Errorf("%v waits counted", n)

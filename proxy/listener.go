@@ -91,6 +91,7 @@ func (bl *boundListener) awaitRoom() {
 		}
 		if !waited {
 			s.metrics.limited[limitConnections].Inc()
+			s.tellFull(limit)
 		}
 		cs.freeMu.Lock()
 		if cs.count() >= int64(limit) && !s.closing.Load() {
@@ -99,6 +100,14 @@ func (bl *boundListener) awaitRoom() {
 			timer.Stop()
 		}
 		cs.freeMu.Unlock()
+	}
+}
+
+// tellFull logs, once per window, that new clients wait: nothing else does, as they are not seen before they are
+// accepted.
+func (s *Server) tellFull(limit int) {
+	if window := int64(now())/int64(logWindow) + 1; s.fullTold.Swap(window) != window {
+		s.log.Warn("connection limit reached, new clients wait", "server.maxConnections", limit)
 	}
 }
 

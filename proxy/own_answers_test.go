@@ -48,6 +48,7 @@ func limitedLookups(t *testing.T) *edge {
 			t.Fatal("lookups of unknown hosts are not limited")
 		}
 	}
+	e.awaitMetric(`sluice_errors_total{cause="lookup_limited"}`, 1) // It is counted after the answer.
 	return e
 }
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/tls"
 	"errors"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -125,6 +126,9 @@ func newPool(s *Server, b *cache.Backend) *pool {
 	p.hc.Addr = b.Address
 	p.hc.MaxConns = 1 << 30 // Connections are limited by enter, tunnels by MaxTunnels.
 	p.hc.MaxIdleConnDuration = cfg.BackendIdleTimeout
+	if p.idleLimit <= 0 {
+		p.hc.MaxIdleConnDuration = math.MaxInt64 // fasthttp takes 0 for its own default.
+	}
 	p.hc.ConnPoolStrategy = fasthttp.LIFO
 	p.hc.DialTimeout = p.dial
 	p.lastUse.Store(int64(now()))

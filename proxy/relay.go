@@ -13,7 +13,7 @@ func (s *Server) relay(x *exchange) Error {
 		return s.tunnel(x)
 	}
 	if s.marksStatus(x) {
-		s.mark(x)
+		s.mark(x, Error{})
 	}
 	reusable := x.res.reusable
 	x.upload.settle()
@@ -83,17 +83,10 @@ func (x *exchange) flushHead() Error {
 // bodyError maps an error of reading the answer's body. The head has been promised: the client learns of the cut by an
 // end of its connection that can't be the body's.
 func (x *exchange) bodyError(err error) Error {
-	switch {
-	case errors.Is(err, errClientGone):
-		return Error{Kind: KindClientGone, Cause: err}
-	case errors.Is(err, errUploadFailed):
-		return x.upload.err
-	case errors.Is(err, errTimedOut):
-		return Error{Kind: KindResponseTimeout, Cause: err}
-	case errors.Is(err, errBodySyntax):
+	if errors.Is(err, errBodySyntax) {
 		return Error{Kind: KindBadAnswer, Cause: err}
 	}
-	return Error{Kind: KindBackendReset, Cause: err}
+	return x.readError(err)
 }
 
 // cleanUpstream reports whether the backend's connection holds nothing of this exchange any more and may carry another.

@@ -1,5 +1,7 @@
 package proxy
 
+import "strconv"
+
 // Messages of Hipache for the end of all attempts (Hipache: lib/worker.js).
 const (
 	messageRetriesUsedUp = "Reached max retries limit"
@@ -81,17 +83,34 @@ func (s *Server) report(x *exchange, e Error) {
 		s.metrics.attemptErrors[e.Kind].Inc()
 	}
 	if e.marks() {
-		s.mark(x)
+		s.mark(x, e)
 	}
 }
 
-// mark reports the exchange's backend dead. The only backend of a frontend is never marked (Hipache: lib/cache.js).
-func (s *Server) mark(x *exchange) {
+// mark reports the exchange's backend dead: e says why, or the status of its answer does, if e is none. The only
+// backend of a frontend is never marked (Hipache: lib/cache.js).
+func (s *Server) mark(x *exchange, e Error) {
 	if len(x.route.Frontend().Backends) < 2 {
 		return
 	}
 	s.metrics.marks.Inc()
-	s.routes.MarkDead(&x.route, x.index)
+	if s.routes.MarkDead(&x.route, x.index) {
+		s.logDeath(x, e)
+	}
+}
+
+// logDeath tells the operator of a mark. It is no part of the exchange's own line, as a retry may have saved that one:
+// without this, the log would know nothing of a backend that everybody else made up for.
+func (s *Server) logDeath(x *exchange, e Error) {
+	if !s.deaths.allow(e.Kind, now()) {
+		return
+	}
+	cause, text := e.Kind.String(), e.Error()
+	if e.Kind == KindNone {
+		cause, text = "status", "answered "+strconv.Itoa(x.res.status)
+	}
+	s.log.Warn("backend marked dead", "cause", cause, "error", text,
+		"host", string(x.host), "vhost", x.vhost(), "backend", x.backend.URL)
 }
 
 // marksStatus reports whether the status of an answer marks its backend (Hipache: lib/worker.js): 501 to 599, but not a

@@ -53,7 +53,9 @@ type Server struct {
 
 	rotation rotation
 	budget   budget
-	throttle throttle
+	throttle throttle     // of lines about failed exchanges
+	deaths   throttle     // of lines about dead backends; by KindNone those that a status killed
+	fullTold atomic.Int64 // window of the last line about MaxConnections
 	tunnels  atomic.Int64
 
 	draining    atomic.Bool // pings answer 503

@@ -27,7 +27,6 @@ func (s *Server) tunnel(x *exchange) Error {
 	}
 	x.pool.leave() // A tunnel counts under MaxTunnels, not as one of the backend's requests.
 	x.pool = nil
-	c.state.Store(int32(connTunnel))
 	up.wait = nil
 	t := &tunnel{x: x, idle: int64(x.cfg.TunnelIdleTimeout)}
 	t.last.Store(int64(now()))
