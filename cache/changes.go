@@ -9,6 +9,7 @@ func (c *Cache) up() {
 	c.mu.Lock()
 	was := c.epoch.Load()
 	c.epoch.Store((was + 1) | 1)
+	c.sweep.call((was + 1) | 1)
 	ended := c.outage
 	lasted := time.Duration(c.now() - ended.since)
 	c.outage.logged = false
@@ -21,7 +22,6 @@ func (c *Cache) up() {
 		c.log.Info("store available again", "after", lasted.Round(time.Millisecond).String(),
 			"stale_answers", c.m.staleDown.Get()-ended.stale, "refused", c.m.unavailable.Get()-ended.refused)
 	}
-	c.sweep.wake()
 	c.marker.wake()
 }
 
@@ -46,8 +46,7 @@ func (c *Cache) flushed() {
 	defer c.mu.Unlock()
 	if was := c.epoch.Load(); was&1 == 1 {
 		c.flush = flush{epoch: was, at: c.now()}
-		c.epoch.Add(2)
-		c.sweep.wake()
+		c.sweep.callAfterFlush(c.epoch.Add(2), c.now())
 	}
 }
 

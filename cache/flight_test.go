@@ -127,14 +127,14 @@ func TestEpoch_NothingOfTheTimeBeforeStaysFresh(t *testing.T) {
 	wantAnswer(t, c, "a.example", "http://10.0.0.1") // from memory: no reply is at hand
 	c.up()
 	s.replies <- reading{list: []string{"a", "http://10.0.0.2"}}
-	wantAnswer(t, c, "a.example", "http://10.0.0.2")
+	awaitAnswer(t, c, "a.example", "http://10.0.0.2")
 	s.awaitAsked(t)
 
 	c.flushed()
 	s.replies <- reading{list: []string{"a", "http://10.0.0.3"}}
-	wantAnswer(t, c, "a.example", "http://10.0.0.3")
+	awaitAnswer(t, c, "a.example", "http://10.0.0.3")
 
 	c.up() // another node took over without a gap
 	s.replies <- reading{list: []string{"a", "http://10.0.0.4"}}
-	wantAnswer(t, c, "a.example", "http://10.0.0.4")
+	awaitAnswer(t, c, "a.example", "http://10.0.0.4")
 }

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -169,8 +170,10 @@ func (s *soak) round(fault func()) {
 	for range 2 {
 		rng := rand.New(rand.NewPCG(s.rng.Uint64(), 2))
 		writers.Go(func() {
+			w := soakWriter{s: s, rng: rng}
+			defer w.disconnect()
 			for ctx.Err() == nil {
-				s.write(rng)
+				w.write()
 			}
 		})
 	}
@@ -180,17 +183,43 @@ func (s *soak) round(fault func()) {
 	writers.Wait()
 }
 
-// write changes something in one of the ways that tools use. It fails while the server does.
-func (s *soak) write(rng *rand.Rand) {
-	name := s.keys[rng.IntN(len(s.keys))]
+// soakWriter writes on a connection of its own, which breaks when the faults break it.
+type soakWriter struct {
+	s    *soak
+	rng  *rand.Rand
+	conn *redistest.Client
+}
+
+func (w *soakWriter) disconnect() {
+	if w.conn != nil {
+		w.conn.Close()
+		w.conn = nil
+	}
+}
+
+// do runs one command, or not: the server may be away.
+func (w *soakWriter) do(args ...string) {
+	var err error
+	if w.conn == nil {
+		w.conn, err = redistest.Dial("tcp", w.s.server.Addr())
+	}
+	if err == nil {
+		_, err = w.conn.Do(args...)
+	}
+	if err != nil && !errors.As(err, new(redistest.Error)) {
+		w.disconnect()
+		time.Sleep(time.Millisecond)
+		return
+	}
+	w.s.writes.Add(1)
+}
+
+// write changes something in one of the ways that tools use.
+func (w *soakWriter) write() {
+	rng, do := w.rng, w.do
+	name := w.s.keys[rng.IntN(len(w.s.keys))]
 	key := frontendKey + name
 	element := func() string { return fmt.Sprintf("%s/%d", soakOwner(name), rng.IntN(1000)) }
-	do := func(args ...string) {
-		if _, err := s.server.Try(args...); err != nil {
-			time.Sleep(time.Millisecond)
-		}
-		s.writes.Add(1)
-	}
 	switch n := rng.IntN(100); {
 	case n < 20: // as tools do that know no transactions
 		do("DEL", key)
@@ -214,7 +243,7 @@ func (s *soak) write(rng *rand.Rand) {
 	case n < 78:
 		do("DEL", key)
 	case n < 99:
-		s.writeDead(rng, do)
+		w.writeDead()
 	case rng.IntN(10) == 0:
 		do("FLUSHALL")
 	}
@@ -225,8 +254,9 @@ func (s *soak) write(rng *rand.Rand) {
 const addDead = `if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('SADD', KEYS[1], ARGV[1]) end`
 
 // writeDead changes a dead set as a checker or another edge does.
-func (s *soak) writeDead(rng *rand.Rand, do func(args ...string)) {
-	host := s.dead[rng.IntN(len(s.dead))]
+func (w *soakWriter) writeDead() {
+	rng, do := w.rng, w.do
+	host := w.s.dead[rng.IntN(len(w.s.dead))]
 	id := strconv.Itoa(rng.IntN(soakBackends))
 	switch rng.IntN(4) {
 	case 0:

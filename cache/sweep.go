@@ -33,28 +33,41 @@ const (
 // may have been missed, and each one when it is old, since some changes are never announced.
 type sweeper struct {
 	c      *Cache
-	wakeup chan struct{} // capacity 1: a new epoch began
+	wakeup chan struct{} // capacity 1: since has changed
 
+	since   atomic.Uint64 // what was read in an earlier epoch is to be read again
+	flushed int64         // when a flush last called for a sweep, 0 if never; guarded by Cache.mu
 	pending atomic.Int64  // names that the present sweep has not looked at yet
 	rate    atomic.Uint64 // reads per second of the last sweep, as the bits of a float64
 }
 
 func newSweeper(c *Cache) *sweeper { return &sweeper{c: c, wakeup: make(chan struct{}, 1)} }
 
-func (s *sweeper) wake() {
+// call has everything read again that is older than an epoch that has begun.
+func (s *sweeper) call(epoch uint64) {
+	s.since.Store(epoch)
 	select {
 	case s.wakeup <- struct{}{}:
 	default:
 	}
 }
 
-// run sweeps once per epoch, until ctx ends.
+// callAfterFlush is call, at most once per MaxAge: a store that cannot push says every second that
+// everything may have changed. What is left out is read on its next use, or when it is old. Cache.mu
+// is held.
+func (s *sweeper) callAfterFlush(epoch uint64, now int64) {
+	if s.flushed == 0 || now-s.flushed >= int64(s.c.o.MaxAge) {
+		s.flushed = now
+		s.call(epoch)
+	}
+}
+
+// run sweeps once per call, until ctx ends.
 func (s *sweeper) run(ctx context.Context) {
 	for done := uint64(0); ctx.Err() == nil; {
-		if epoch := s.c.epoch.Load(); epoch&1 == 1 && epoch != done {
-			if s.renew(ctx, epoch) {
-				done = epoch
-			}
+		if since := s.since.Load(); since != done {
+			done = since
+			s.renew(ctx, since)
 			continue
 		}
 		select {
@@ -64,8 +77,9 @@ func (s *sweeper) run(ctx context.Context) {
 	}
 }
 
-// renew reads everything that is not of this epoch. It tells whether the epoch lasted.
-func (s *sweeper) renew(ctx context.Context, epoch uint64) bool {
+// renew reads everything that is older than the epoch since, unless the store goes away or a later
+// call takes over.
+func (s *sweeper) renew(ctx context.Context, since uint64) {
 	defer s.pending.Store(0)
 	begin, reads := time.Now(), 0
 	for failed := 1; failed > 0; {
@@ -73,12 +87,12 @@ func (s *sweeper) renew(ctx context.Context, epoch uint64) bool {
 		for _, kind := range [...]spaceKind{exactSpace, derivedSpace} {
 			walk := walk{c: s.c, kind: kind}
 			for batch := walk.next(sweepBatch); batch != nil; batch = walk.next(sweepBatch) {
-				if s.c.epoch.Load() != epoch || ctx.Err() != nil {
-					return false
+				if s.c.epoch.Load()&1 == 0 || s.since.Load() != since || ctx.Err() != nil {
+					return
 				}
 				s.pending.Store(int64(walk.left))
 				start := time.Now()
-				due := s.due(batch, func(v *value) bool { return v.epoch != epoch })
+				due := s.due(batch, func(v *value) bool { return v.epoch < since })
 				failed += s.c.rereadAll(due, sweepFlights)
 				reads += len(due)
 				s.c.m.sweptOutage.Add(len(due))
@@ -92,7 +106,6 @@ func (s *sweeper) renew(ctx context.Context, epoch uint64) bool {
 	if reads > 0 {
 		s.rate.Store(math.Float64bits(float64(reads) / time.Since(begin).Seconds()))
 	}
-	return true
 }
 
 // due keeps of a batch what must be read.
@@ -120,9 +133,9 @@ func (s *sweeper) runAge(ctx context.Context) {
 			for batch := walk.next(sweepBatch); batch != nil && ctx.Err() == nil; batch = walk.next(sweepBatch) {
 				share := s.agePass() * time.Duration(len(batch)) / time.Duration(total)
 				left -= share
-				now, epoch := s.c.now(), s.c.epoch.Load()
-				due := s.due(batch, func(v *value) bool { return now >= v.soft || v.epoch != epoch })
-				if epoch&1 == 1 {
+				now := s.c.now()
+				due := s.due(batch, func(v *value) bool { return now >= v.soft || v.epoch == 0 })
+				if s.c.epoch.Load()&1 == 1 {
 					s.c.rereadAll(due, ageFlights)
 					s.c.m.sweptAge.Add(len(due))
 				}

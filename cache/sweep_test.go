@@ -153,3 +153,20 @@ func TestWalk_VisitsWhatStays(t *testing.T) {
 		}
 	}
 }
+
+// TestSweep_OfFlushesIsRare is about stores that are polled: each poll is a flush.
+func TestSweep_OfFlushesIsRare(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	s.Do("RPUSH", "frontend:a.example", "a", "10.0.0.1")
+	c := start(t, Options{Driver: []string{s.URL()}})
+	awaitAnswer(t, c, "a.example", "10.0.0.1")
+	for range 5 {
+		c.flushed()
+		since := c.sweep.since.Load()
+		eventually(t, "the sweep is over", func() bool { return c.table.findString("a.example").value.Load().epoch >= since })
+	}
+	if n := c.m.sweptOutage.Get(); n != 1 {
+		t.Errorf("one name was swept %d times", n)
+	}
+}

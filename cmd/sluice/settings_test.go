@@ -69,6 +69,15 @@ func TestCacheSettings_ZeroMeansOff(t *testing.T) {
 	}
 }
 
+func TestCacheSettings_SnapshotIsPassedOn(t *testing.T) {
+	t.Parallel()
+	cfg := emptyFile(t)
+	cfg.Cache.Snapshot = "/var/lib/sluice/routes.snapshot"
+	if got := cacheSettings(cfg); got.Snapshot != cfg.Cache.Snapshot {
+		t.Errorf("got %q, want %q", got.Snapshot, cfg.Cache.Snapshot)
+	}
+}
+
 func TestLimitByFiles(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {

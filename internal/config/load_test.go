@@ -301,3 +301,16 @@ func TestLoad_SyntaxErrorHasLineAndColumn(t *testing.T) {
 		t.Errorf("a huge file: %v", err)
 	}
 }
+
+func TestLoad_SnapshotOfARoutesFileIsSaidToBeOfNoUse(t *testing.T) {
+	t.Parallel()
+	for driver, want := range map[string]int{"file:routes.json": 1, "redis:": 0} {
+		_, warnings, err := loadText(t, `{"driver": "`+driver+`", "cache": {"snapshot": "/tmp/snapshot"}}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := countWarnings(warnings, "cache.snapshot"); n != want {
+			t.Errorf("%s: %d warnings, want %d: %q", driver, n, want, warnings)
+		}
+	}
+}
