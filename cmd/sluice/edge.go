@@ -40,7 +40,7 @@ type edge struct {
 	proxy     *proxy.Server
 	admin     *admin.Server
 
-	told     bool // a signal to stop has come
+	told     time.Time // when the first signal to stop came; zero before it
 	draining atomic.Bool
 	serving  sync.WaitGroup
 	failed   chan error // the first listener that ended by itself
