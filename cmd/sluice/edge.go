@@ -214,6 +214,9 @@ func (e *edge) startRoutes() (err error) {
 	for i, ln := range e.listeners {
 		listeners[i] = ln.Listener
 	}
+	if e.operators != nil {
+		listeners = append(listeners, e.operators) // A route must not open the admin pages to the world.
+	}
 	options := cacheSettings(e.started)
 	options.Own = newOwnAddresses(listeners).contains
 	options.Log = e.log.Logger
