@@ -40,7 +40,7 @@ type edge struct {
 	proxy     *proxy.Server
 	admin     *admin.Server
 
-	told     bool // a signal to stop has come
+	told     time.Time // when the first signal to stop came; zero before it
 	draining atomic.Bool
 	serving  sync.WaitGroup
 	failed   chan error // the first listener that ended by itself
@@ -213,6 +213,9 @@ func (e *edge) startRoutes() (err error) {
 	listeners := make([]net.Listener, len(e.listeners))
 	for i, ln := range e.listeners {
 		listeners[i] = ln.Listener
+	}
+	if e.operators != nil {
+		listeners = append(listeners, e.operators) // A route must not open the admin pages to the world.
 	}
 	options := cacheSettings(e.started)
 	options.Own = newOwnAddresses(listeners).contains

@@ -255,6 +255,7 @@ func TestHandover_StopClosesTheSockets(t *testing.T) {
 		}
 		return err != nil
 	})
+	time.Sleep(2 * echoSpan)       // sooner it would be taken for the first one
 	d.kill(d.pid, syscall.SIGTERM) // the process is still there
 	if status := d.exitStatusOf(d.pid); status != exitFailed {
 		t.Errorf("exit status %d, want %d", status, exitFailed)

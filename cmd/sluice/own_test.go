@@ -2,10 +2,12 @@ package main
 
 import (
 	"net"
+	"net/http"
 	"net/netip"
 	"testing"
 
 	"sluice/internal/config"
+	"sluice/internal/redistest"
 )
 
 func TestOwnAddresses(t *testing.T) {
@@ -70,6 +72,21 @@ func TestListenNetwork(t *testing.T) {
 		all := []config.Bind{b, {Address: tt.other, Port: 80}}
 		if got := listenNetwork(b, all); got != tt.want {
 			t.Errorf("%s: %s, want %s", name, got, tt.want)
+		}
+	}
+}
+
+// A route that names one of our own listeners would be a loop, or open the admin pages to the world.
+func TestProcess_OwnListenersAreNoBackends(t *testing.T) {
+	t.Parallel()
+	store := redistest.Start(t)
+	p := launch(t, "--driver="+store.URL(), "--server-access-log=none")
+	store.Do("RPUSH", "frontend:loop.example", "loop", p.base)
+	store.Do("RPUSH", "frontend:admin.example", "admin", p.admin)
+	for _, host := range []string{"loop.example", "admin.example"} {
+		a := p.awaitStatus(host, http.StatusBadGateway)
+		if cause := a.header.Get("X-Sluice-Error"); cause != "backend_invalid" {
+			t.Errorf("%s: cause %q", host, cause)
 		}
 	}
 }

@@ -8,6 +8,10 @@ import (
 	"time"
 )
 
+// echoSpan is how soon after the first signal to stop another one is taken for the same: timeout(1)
+// and some supervisors signal a process and then its group, which nobody means as "at once".
+const echoSpan = 250 * time.Millisecond
+
 // catchSignals starts to deliver the signals that mean something to the program. It is called
 // before anything is opened, so that an early SIGHUP does not kill the process.
 func catchSignals() (signals chan os.Signal, stop func()) {
@@ -75,7 +79,7 @@ func (e *edge) reopen() {
 // drain finishes what is under way and ends the program. First it only says that it is going, so
 // that load balancers look elsewhere; then it stops accepting. A second signal ends it at once.
 func (e *edge) drain(signals <-chan os.Signal) int {
-	e.told = true
+	e.told = time.Now()
 	if e.handover.stop() {
 		e.log.Warn("told to stop when the new process had taken over: that one goes on")
 		return e.retire(signals)
@@ -136,15 +140,23 @@ func (e *edge) waitWhileDraining(signals <-chan os.Signal, event <-chan time.Tim
 			case syscall.SIGUSR2:
 				e.log.Warn("not handed over: sluice is draining")
 			default:
-				if e.told {
+				if e.toldTwice() {
 					return false
 				}
-				// Whoever stops the service means the new process.
-				e.told = true
-				e.log.Info("draining already, after a handover; a second signal stops at once")
 			}
 		}
 	}
+}
+
+// toldTwice judges a signal to stop that comes while draining.
+func (e *edge) toldTwice() bool {
+	if e.told.IsZero() {
+		// Whoever stops the service means the new process.
+		e.told = time.Now()
+		e.log.Info("draining already, after a handover; a second signal stops at once")
+		return false
+	}
+	return time.Since(e.told) >= echoSpan
 }
 
 func (e *edge) shutDownProxy(timeout time.Duration) {

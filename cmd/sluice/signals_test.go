@@ -117,6 +117,7 @@ func TestProcess_DrainsOnSignal(t *testing.T) {
 			go func() { result <- p.get("slow.example.com") }()
 			p.await("request at the backend", func() bool { return backend.Requests() > 0 })
 			p.signal(s)
+			p.signal(s) // as timeout(1) does
 			if a := <-result; a.status != http.StatusOK || a.body != "done" || a.err != nil {
 				t.Errorf("slow request: %+v, want its whole answer", a)
 			}
@@ -192,6 +193,7 @@ func TestProcess_SecondSignalEndsAtOnce(t *testing.T) {
 	p.await("request at the backend", func() bool { return backend.Connects() > 0 })
 	p.signal(syscall.SIGTERM)
 	p.awaitLog("draining")
+	time.Sleep(2 * echoSpan) // sooner it would be taken for the first one
 	p.signal(syscall.SIGTERM)
 	if status := p.exitStatus(); status != exitFailed {
 		t.Errorf("exit status %d, want %d", status, exitFailed)

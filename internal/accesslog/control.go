@@ -52,6 +52,12 @@ func (w *Writer) Reopen() error {
 
 // ask has the goroutine do something and returns its result, or errStuck after a second.
 func (w *Writer) ask(do func(*flusher) error) error {
+	w.mu.Lock()
+	closed := w.closed
+	w.mu.Unlock()
+	if closed { // The goroutine may be in its last write for longer than Close waits.
+		return ErrClosed
+	}
 	timeout := time.NewTimer(controlTimeout)
 	defer timeout.Stop()
 	req := request{do: do, reply: make(chan error, 1)}
