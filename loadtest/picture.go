@@ -22,16 +22,14 @@ func savePicture(o *options, works []work, samples []sample) error {
 	if o.picture == "" {
 		return nil
 	}
-	largest := 0.0
-	for _, w := range works {
-		for _, name := range o.contestants {
-			largest = max(largest, cpuOf(samples, w, name))
-		}
-	}
 	var b strings.Builder
 	y := 10
 	for _, w := range works {
 		y += groupGap
+		largest := 0.0 // Each group has a scale of its own: a large answer costs forty times a small one.
+		for _, name := range o.contestants {
+			largest = max(largest, cpuOf(samples, w, name))
+		}
 		fmt.Fprintf(&b, `<text x="8" y="%d" class="title">%s</text>`+"\n", y-10, html.EscapeString(w.title))
 		for i, name := range o.contestants {
 			y = drawBar(&b, y, name, cpuOf(samples, w, name), largest, i == 0)
