@@ -142,7 +142,8 @@ func (c *Cache) Start(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the background work, waits for it and brings the snapshot up to date. Lookups then answer from what is known.
+// Close ends the background work, waits for it and brings the snapshot up to date. Lookups then answer
+// from what is known.
 func (c *Cache) Close() error {
 	c.closeOnce.Do(func() {
 		// Reads in flight begin under mu, so none can begin between here and the wait.

@@ -106,11 +106,11 @@ func drawFreshness(t *testing.T, path string, form freshnessForm, times []time.D
 			times[len(times)*99/100].Round(time.Microsecond), times[len(times)-1].Round(time.Microsecond)),
 		Format: "%.1f",
 	}
-	low := time.Duration(0)
-	for _, high := range []time.Duration{50, 100, 150, 200, 300, 400, 600, 800, 1200, 2000, 5000, 1 << 40} {
+	low := int64(0)
+	for _, high := range []int64{50, 100, 150, 200, 300, 400, 600, 800, 1200, 2000, 5000, 1 << 40} {
 		n := 0
 		for _, d := range times {
-			if d >= low*time.Microsecond && d < high*time.Microsecond {
+			if micros := d.Microseconds(); micros >= low && micros < high {
 				n++
 			}
 		}

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -197,7 +198,7 @@ func (c *Cache) reread(e *entry) bool {
 	if err == nil && f.value.frontend == nil && e.name[0] != '*' {
 		deadline = time.Now().Add(fetchTimeout)
 		// That it has no list at all is an answer, too.
-		if _, err = c.resolve(e.name, false, deadline); err == ErrUnknownHost {
+		if _, err = c.resolve(e.name, false, deadline); errors.Is(err, ErrUnknownHost) {
 			err = nil
 		}
 	}

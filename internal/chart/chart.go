@@ -32,7 +32,8 @@ const (
 // SVG returns the figure as a document that stands alone.
 func (b Bars) SVG() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="sans-serif">`+"\n",
+	fmt.Fprintf(&s, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" `+
+		`viewBox="0 0 %d %d" font-family="sans-serif">`+"\n",
 		width, height, width, height)
 	s.WriteString(`<rect width="100%" height="100%" fill="#fff"/>` + "\n")
 	text(&s, width/2, 26, 15, b.Title)
@@ -49,7 +50,8 @@ func (b Bars) SVG() string {
 			h = b.Values[i] / top * plotHeight
 		}
 		x := margin + float64(i)*step
-		fmt.Fprintf(&s, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="#3a6ea5"/>`+"\n", x+step*0.1, base-h, step*0.8, h)
+		fmt.Fprintf(&s, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="#3a6ea5"/>`+"\n",
+			x+step*0.1, base-h, step*0.8, h)
 		text(&s, x+step/2, base+16, 11, label)
 		if b.Format != "" {
 			text(&s, x+step/2, base-h-4, 11, fmt.Sprintf(b.Format, b.Values[i]))

@@ -5,7 +5,8 @@ var storeKeys = []Key{
 	{
 		Path: "driver", Default: "redis:", Bare: "file:routes.json", Hipache: true, Rule: storeURL,
 		Doc: "Store of the routes: redis://[:password@][host][:port][/db][#prefix], rediss:, " +
-			"redis+sentinel://host,host/master, redis+cluster://host,host, unix:, file:name.json; or two of them, a read replica and the write master.",
+			"redis+sentinel://host,host/master, redis+cluster://host,host, unix:, file:name.json; " +
+			"or two of them, a read replica and the write master.",
 		field: func(c *Config) any { return (*urlList)(&c.Driver) },
 	},
 }

@@ -16,7 +16,8 @@ import (
 const programVariable = "REDISTEST_SERVER"
 
 // errMissing is the one failure that the reader mends outside the code.
-var errMissing = errors.New("redis-server, or what REDISTEST_SERVER names, is not in PATH: apt-get install redis-server")
+var errMissing = errors.New("redis-server, or what REDISTEST_SERVER names, is not in PATH: " +
+	"apt-get install redis-server")
 
 // process is one run of redis-server.
 type process struct {
