@@ -39,7 +39,7 @@ func TestClientConn_UploadRateCountsFraming(t *testing.T) {
 	l, far := linkPair(t)
 	cfg := DefaultConfig()
 	c := clientConns.Get().(*clientConn)
-	c.link, c.rw, c.x.cfg = l, l, &cfg
+	c.link, c.rw, c.x.cfg, c.upWindow = l, l, &cfg, rateWindow{} // The pool may have it from another test.
 	c.buf.acquire(bodyBuffer)
 	c.body.start(&c.source, framingChunked, 0)
 	text := strings.Repeat("1\r\na\r\n", 10) + "0\r\n\r\n"
