@@ -11,13 +11,12 @@ import (
 )
 
 // clientConn is one client connection: it reads requests one after another and is the HTTP/1 form of downstream
-// (h1.go). It belongs to one goroutine; only link.interrupt and close may be used by others.
+// (h1.go). It belongs to one goroutine; only link.interrupt and link.Close may be used by others.
 type clientConn struct {
 	source
 	link *link
 	rw   net.Conn // the link, or TLS over it
 	srv  *Server
-	bind *boundListener
 	peer peerInfo
 	x    exchange
 
@@ -33,9 +32,7 @@ type clientConn struct {
 	style    bodyStyle
 	watcher  watch
 
-	served  int // requests so far
-	closeMu sync.Mutex
-	closed  bool
+	served int // requests so far
 }
 
 // bodyStyle is how the answer's body is delimited for the client.
@@ -60,9 +57,9 @@ var clientConns = sync.Pool{New: func() any {
 // acquireClientConn returns a clientConn for an accepted connection.
 func acquireClientConn(s *Server, a *acceptedConn) *clientConn {
 	c := clientConns.Get().(*clientConn)
-	c.srv, c.bind, c.link, c.rw, c.x.srv = s, a.bind, a.link, a.rw, s
+	c.srv, c.link, c.rw, c.x.srv = s, a.link, a.rw, s
 	c.x.cfg, c.watcher.link = s.config(), a.link
-	c.closed, c.broken, c.served = false, nil, 0
+	c.broken, c.served = nil, 0
 	c.peer = newPeerInfo(a.addr, trusts(c.x.cfg.TrustedProxies, a.addr), a.bind.proto(), a.bind.port)
 	return c
 }
@@ -83,7 +80,7 @@ func (c *clientConn) release() {
 	c.kept.release()
 	c.outBuf.release()
 	c.r, c.w, c.out = 0, 0, nil
-	c.link, c.rw, c.srv, c.bind, c.x.cfg, c.x.srv, c.watcher.link = nil, nil, nil, nil, nil, nil, nil
+	c.link, c.rw, c.srv, c.x.cfg, c.x.srv, c.watcher.link = nil, nil, nil, nil, nil, nil
 	clientConns.Put(c)
 }
 
@@ -234,18 +231,13 @@ func (c *clientConn) linger() {
 	c.link.discard(c.buf.b)
 }
 
-// close closes the connection once.
+// close closes the connection.
 func (c *clientConn) close() {
-	c.closeMu.Lock()
-	defer c.closeMu.Unlock()
-	if !c.closed {
-		c.closed = true
-		if c.broken != nil {
-			_ = c.link.Close() // Under TLS: a farewell could wait for a peer that takes nothing.
-			return
-		}
-		_ = c.rw.Close()
+	if c.broken != nil {
+		_ = c.link.Close() // Under TLS: a farewell could wait for a peer that takes nothing.
+		return
 	}
+	_ = c.rw.Close()
 }
 
 // abort implements downstream: an RST, which no client takes for the end of a message.
