@@ -254,6 +254,9 @@ func appendTrailers(dst []byte, t *head) []byte {
 	return append(dst, "\r\n"...)
 }
 
+// chunkFrame is room for the framing of one chunk: size line and line ends.
+const chunkFrame = 24
+
 // appendChunk frames data as one chunk.
 func appendChunk(dst, data []byte) []byte {
 	dst = appendHex(dst, len(data))

@@ -223,9 +223,6 @@ func (c *clientConn) appendConnection(dst []byte) []byte {
 	return dst
 }
 
-// chunkFrame is room for the framing of one chunk: size line and line ends.
-const chunkFrame = 24
-
 // makeRoom makes n bytes fit behind what is held back: in a larger buffer, or by sending first. It reports whether they
 // fit.
 func (c *clientConn) makeRoom(n int) (fits bool, err error) {

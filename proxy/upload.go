@@ -153,7 +153,7 @@ func (u *upload) copy() Error {
 // writeChunks sends p as a chunk, or as several if it does not fit the buffer.
 func (u *upload) writeChunks(p []byte) Error {
 	for len(p) > 0 {
-		n := min(len(p), bodyBuffer-chunkAllowance)
+		n := min(len(p), bodyBuffer-chunkFrame)
 		if e := u.write(appendChunk(u.out.b[:0], p[:n])); e.Kind != KindNone {
 			return e
 		}
