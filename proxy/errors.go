@@ -138,6 +138,9 @@ func (e Error) Unwrap() error { return e.Cause }
 // Source says on whose side the error arose.
 func (e Error) Source() Source { return outcomes[e.Kind].source }
 
+// logLevel returns the level that an error is logged at.
+func (e Error) logLevel() slog.Level { return outcomes[e.Kind].level }
+
 // marks reports whether the backend that the error came from is to be reported dead.
 func (e Error) marks() bool { return e.mark || outcomes[e.Kind].mark }
 

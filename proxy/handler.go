@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"log/slog"
 	"runtime/debug"
 	"time"
 
@@ -227,6 +226,3 @@ func (x *exchange) lingers() bool {
 	k := x.err.Kind
 	return k != KindNone && k != KindClientGone && outcomes[k].closes
 }
-
-// logLevel returns the level that an error is logged at.
-func (e Error) logLevel() slog.Level { return outcomes[e.Kind].level }
