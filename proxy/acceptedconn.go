@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -84,6 +85,9 @@ func (a *acceptedConn) answerPlain(err error) {
 // peer's.
 func (a *acceptedConn) readProxyHeader() error {
 	br := bufio.NewReaderSize(a.link, smallBuffer)
+	if err := awaitProxyLine(br); err != nil {
+		return err
+	}
 	h, err := proxyproto.Read(br)
 	if err != nil {
 		return err
@@ -94,6 +98,24 @@ func (a *acceptedConn) readProxyHeader() error {
 	rest, _ := br.Peek(br.Buffered())
 	a.link.early = append([]byte(nil), rest...)
 	return nil
+}
+
+// maxProxyLine is the longest header of version 1, as its specification has it.
+const maxProxyLine = 107 // Limit
+
+// awaitProxyLine buffers a header of version 1 to its line end: proxyproto refuses one that it can't read at once, and
+// the network may cut it anywhere. What begins otherwise is left to proxyproto.
+func awaitProxyLine(br *bufio.Reader) error {
+	for n := 1; ; n = br.Buffered() + 1 {
+		if _, err := br.Peek(n); err != nil {
+			return err
+		}
+		p, _ := br.Peek(br.Buffered())
+		known := min(len(p), len(proxyproto.SIGV1))
+		if !bytes.Equal(p[:known], proxyproto.SIGV1[:known]) || len(p) >= maxProxyLine || bytes.IndexByte(p, '\n') >= 0 {
+			return nil
+		}
+	}
 }
 
 // ConnectionState names the protocol for fasthttp.
