@@ -55,7 +55,7 @@ type Cache struct {
 
 	mu      sync.Mutex // guards what follows, and all changes of the table; never held over I/O
 	spaces  [spaceKinds]space
-	flights map[string]*flight
+	flights flights[settled]
 	pushed  *recent[struct{}]
 	heard   *recent[announcement]
 	// resolutions shares what names without a list resolved to.
@@ -96,7 +96,7 @@ func New(o Options) (*Cache, error) {
 		limit:   newMissLimit(o.MaxMissRate),
 		slots:   make(chan struct{}, maxFlights),
 		notes:   newNotes(),
-		flights: map[string]*flight{},
+		flights: flights[settled]{},
 		pushed:  newRecent[struct{}](pushedSpan, maxRecent),
 		heard:   newRecent[announcement](pushedSpan, maxRecent),
 	}

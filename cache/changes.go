@@ -70,9 +70,7 @@ func (c *Cache) deadChanged(name string) {
 // outdate marks what is known under name. mu is held.
 func (c *Cache) outdate(name string, list bool) {
 	c.m.invalidations.Inc()
-	if f := c.flights[name]; f != nil {
-		f.dirty = true
-	}
+	c.flights.spoil(name)
 	if e := c.table.findString(name); e != nil {
 		e.value.Store(e.value.Load().outdated(list, c.now()))
 	}

@@ -8,86 +8,88 @@ import (
 
 // flight is one read of the store on behalf of everybody who asks for the same name. It is
 // registered before the command is sent: a change that happens after the read then finds either
-// the flight, which it makes dirty, or the entry, which it outdates; and a change before the read
-// is in the reply. So no reply can hide a change, whichever connection carried which.
-type flight struct {
+// the flight, which it makes dirty, or what is kept, which it outdates; and a change before the
+// read is in the reply. So no reply can hide a change, whichever connection carried which.
+type flight[T any] struct {
 	name  string
 	epoch uint64 // the cache's at registration
 	dirty bool   // guarded by Cache.mu: a push named it; later callers must not join
 
 	done chan struct{}
 	// Set before done is closed.
-	entry *entry
-	value *value
-	err   error
+	result T
+	err    error
 }
 
-// own returns what the store says about name itself: the fresh value from memory, or the outcome
-// of a read, for which it waits until the deadline.
-func (c *Cache) own(name string, deadline time.Time) (*entry, *value, error) {
-	e, v, f, err := c.begin(name, deadline)
-	if f == nil {
-		return e, v, err
+// flights are the reads on their way of one kind of names. Cache.mu guards it.
+type flights[T any] map[string]*flight[T]
+
+// joinable returns the flight for name that a later caller may join, or nil.
+func (fs flights[T]) joinable(name string, epoch uint64) *flight[T] {
+	if f := fs[name]; f != nil && !f.dirty && f.epoch == epoch {
+		return f
 	}
-	return c.await(f, deadline)
+	return nil
 }
 
-// begin returns the fresh value of name, or the flight that reads it, a new one if need be. It
-// waits, until the deadline, only for a free slot.
-func (c *Cache) begin(name string, deadline time.Time) (*entry, *value, *flight, error) {
-	if e := c.table.findString(name); e != nil {
-		if v := e.value.Load(); v.epoch == c.epoch.Load() && c.now() < v.expires {
-			return e, v, nil, nil
-		}
+// register adds a flight for name, in place of one that must not be joined.
+func (fs flights[T]) register(name string, epoch uint64) *flight[T] {
+	f := &flight[T]{name: name, epoch: epoch, done: make(chan struct{})}
+	fs[name] = f
+	return f
+}
+
+// land takes f out, unless a later flight has taken its place.
+func (fs flights[T]) land(f *flight[T]) {
+	if fs[f.name] == f {
+		delete(fs, f.name)
 	}
+}
+
+// spoil makes the flight for name dirty.
+func (fs flights[T]) spoil(name string) {
+	if f := fs[name]; f != nil {
+		f.dirty = true
+	}
+}
+
+// await waits for f until the deadline.
+func (f *flight[T]) await(deadline time.Time) (T, error) {
+	select {
+	case <-f.done:
+		return f.result, f.err
+	default:
+	}
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case <-f.done:
+		return f.result, f.err
+	case <-timer.C:
+		var none T
+		return none, ErrUnavailable
+	}
+}
+
+// board calls join until it finds the answer in memory, or a flight, which is a new one if it was
+// given a free slot for it and took it. Until the deadline it waits for such a slot.
+func board[T any](
+	c *Cache, deadline time.Time, join func(slot bool) (known T, found bool, f *flight[T], launched bool),
+) (T, *flight[T], error) {
 	slot := c.takeSlot()
 	for {
-		e, v, f, launched := c.joinOrLaunch(name, slot)
+		known, found, f, launched := join(slot)
 		if slot && !launched {
 			<-c.slots
 		}
-		if v != nil || f != nil {
-			return e, v, f, nil
+		if found || f != nil {
+			return known, f, nil
 		}
 		if c.lifetime.Err() != nil || !c.awaitSlot(deadline) {
-			return nil, nil, nil, ErrUnavailable
+			return known, nil, ErrUnavailable
 		}
 		slot = true
 	}
-}
-
-// joinOrLaunch returns the fresh value of name, a clean flight for it, or with a slot a new one.
-func (c *Cache) joinOrLaunch(name string, slot bool) (e *entry, v *value, f *flight, launched bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if e, v, f = c.joinable(name); v != nil || f != nil {
-		return e, v, f, false
-	}
-	if !slot || c.lifetime.Err() != nil {
-		return nil, nil, nil, false
-	}
-	return nil, nil, c.launch(name), true
-}
-
-// joinable returns the fresh value of name or a clean flight for it, if there is one. mu is held.
-func (c *Cache) joinable(name string) (*entry, *value, *flight) {
-	if e := c.table.findString(name); e != nil {
-		if v := e.value.Load(); v.epoch == c.epoch.Load() && c.now() < v.expires {
-			return e, v, nil
-		}
-	}
-	if f := c.flights[name]; f != nil && !f.dirty && f.epoch == c.epoch.Load() {
-		return nil, nil, f
-	}
-	return nil, nil, nil
-}
-
-// launch registers a flight and sends it off; its slot is taken. mu is held.
-func (c *Cache) launch(name string) *flight {
-	f := &flight{name: name, epoch: c.epoch.Load(), done: make(chan struct{})}
-	c.flights[name] = f
-	c.runs.Go(func() { c.fly(f) })
-	return f
 }
 
 func (c *Cache) takeSlot() bool {
@@ -110,26 +112,65 @@ func (c *Cache) awaitSlot(deadline time.Time) bool {
 	}
 }
 
-// await waits for f until the deadline.
-func (c *Cache) await(f *flight, deadline time.Time) (*entry, *value, error) {
-	select {
-	case <-f.done:
-		return f.entry, f.value, f.err
-	default:
+// settled is what a frontend's flight brings back. The entry is in the table unless a push came in
+// between.
+type settled struct {
+	entry *entry
+	value *value
+}
+
+// own returns what the store says about name itself: the fresh value from memory, or the outcome
+// of a read, for which it waits until the deadline.
+func (c *Cache) own(name string, deadline time.Time) (settled, error) {
+	known, f, err := c.begin(name, deadline)
+	if f == nil {
+		return known, err
 	}
-	timer := time.NewTimer(time.Until(deadline))
-	defer timer.Stop()
-	select {
-	case <-f.done:
-		return f.entry, f.value, f.err
-	case <-timer.C:
-		return nil, nil, ErrUnavailable
+	return f.await(deadline)
+}
+
+// begin returns the fresh value of name, or the flight that reads it, a new one if need be. It
+// waits, until the deadline, only for a free slot.
+func (c *Cache) begin(name string, deadline time.Time) (settled, *flight[settled], error) {
+	if known, ok := c.fresh(name); ok {
+		return known, nil, nil
 	}
+	return board(c, deadline, func(slot bool) (known settled, found bool, f *flight[settled], launched bool) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if known, found = c.fresh(name); found {
+			return known, true, nil, false
+		}
+		if f = c.flights.joinable(name, c.epoch.Load()); f != nil {
+			return known, false, f, false
+		}
+		if !slot || c.lifetime.Err() != nil {
+			return known, false, nil, false
+		}
+		return known, false, c.launch(name), true
+	})
+}
+
+// fresh returns the value of name if it is known and fresh.
+func (c *Cache) fresh(name string) (settled, bool) {
+	if e := c.table.findString(name); e != nil {
+		if v := e.value.Load(); v.epoch == c.epoch.Load() && c.now() < v.expires {
+			return settled{e, v}, true
+		}
+	}
+	return settled{}, false
+}
+
+// launch registers a flight and sends it off; its slot is taken. mu is held.
+func (c *Cache) launch(name string) *flight[settled] {
+	f := c.flights.register(name, c.epoch.Load())
+	c.runs.Go(func() { c.fly(f) })
+	return f
 }
 
 // fly performs f. Its context is not that of a request: the first caller's leaving must not fail
 // the others.
-func (c *Cache) fly(f *flight) {
+func (c *Cache) fly(f *flight[settled]) {
 	defer func() { <-c.slots }()
 	ctx, cancel := context.WithTimeout(c.lifetime, fetchTimeout)
 	defer cancel()
@@ -139,14 +180,12 @@ func (c *Cache) fly(f *flight) {
 		list = c.parseReading(f.name, &r)
 	}
 	c.mu.Lock()
-	if c.flights[f.name] == f {
-		delete(c.flights, f.name)
-	}
+	c.flights.land(f)
 	if err != nil {
 		c.postpone(f.name)
 		f.err = ErrUnavailable
 	} else {
-		f.entry, f.value = c.settle(f, &r, list)
+		f.result.entry, f.result.value = c.settle(f, &r, list)
 	}
 	c.mu.Unlock()
 	close(f.done)
@@ -164,7 +203,7 @@ func (c *Cache) postpone(name string) {
 
 // settle turns a reading into the name's value and keeps it, unless a push came in between: then
 // it serves those who wait for this flight, and nobody after them. mu is held.
-func (c *Cache) settle(f *flight, r *reading, list *Frontend) (*entry, *value) {
+func (c *Cache) settle(f *flight[settled], r *reading, list *Frontend) (*entry, *value) {
 	now := c.now()
 	e := c.table.findString(f.name)
 	if e == nil {
@@ -204,7 +243,7 @@ func (c *Cache) keepBindings(e *entry, v *value) {
 }
 
 // newValue makes the value of a reading; old is the one before, or nil.
-func (c *Cache) newValue(f *flight, r *reading, list *Frontend, old *value, now int64) *value {
+func (c *Cache) newValue(f *flight[settled], r *reading, list *Frontend, old *value, now int64) *value {
 	v := &value{frontend: list, expires: never, soft: now + c.jittered(c.o.MaxAge)}
 	if f.epoch == c.epoch.Load() && f.epoch&1 == 1 {
 		v.epoch = f.epoch

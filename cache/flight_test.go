@@ -87,7 +87,7 @@ func TestFlight_OvertakenReadOfATornListAnswersWithTheNewerOne(t *testing.T) {
 
 	// Settle the later read first, then the torn one, in the order in which the race had them.
 	fresh, empty := reading{list: []string{"a", "http://10.0.0.2"}}, reading{}
-	settle := func(f *flight, r reading) {
+	settle := func(f *flight[settled], r reading) {
 		c.mu.Lock()
 		_, v := c.settle(f, &r, c.parseReading(f.name, &r))
 		c.mu.Unlock()

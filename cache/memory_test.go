@@ -35,7 +35,7 @@ func TestMemoryPerName(t *testing.T) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		r := reading{list: list}
-		return c.settle(&flight{name: name, epoch: c.epoch.Load()}, &r, c.parseReading(name, &r))
+		return c.settle(&flight[settled]{name: name, epoch: c.epoch.Load()}, &r, c.parseReading(name, &r))
 	}
 	pool, _ := settle("*.pool.example", "pool", "http://10.0.0.1:80")
 	exact := fill("customer-%d.exact.example", func(name string) {

@@ -11,10 +11,11 @@ func (c *Cache) resolve(name string, exact bool, deadline time.Time) (Route, err
 	// The generation is read before anything it covers: a wildcard that changes from here on leaves
 	// the resolution outdated, at worst once too often.
 	gen := c.gen.Load()
-	e, v, err := c.own(name, deadline)
+	own, err := c.own(name, deadline)
 	if err != nil {
 		return Route{}, err
 	}
+	e, v := own.entry, own.value
 	now := c.now()
 	if v.frontend != nil {
 		return newRoute(v.frontend, e, e, v.dead, now), nil
@@ -42,9 +43,8 @@ func newRoute(f *Frontend, host, owner *entry, dead *deadSet, now int64) Route {
 
 // candidate is one wildcard name in the order of the search.
 type candidate struct {
-	entry *entry
-	value *value
-	read  *flight
+	settled
+	read *flight[settled]
 }
 
 // wildcard returns the first wildcard entry that has a list, or nil. What must be read is read at
@@ -53,19 +53,19 @@ func (c *Cache) wildcard(name string, deadline time.Time) (*entry, *value, error
 	names := wildcards(name)
 	candidates := make([]candidate, 0, maxLabels)
 	for _, w := range names {
-		e, v, f, err := c.begin(w, deadline)
+		known, f, err := c.begin(w, deadline)
 		if err != nil {
 			return nil, nil, err
 		}
-		candidates = append(candidates, candidate{e, v, f})
-		if v != nil && v.frontend != nil {
+		candidates = append(candidates, candidate{known, f})
+		if v := known.value; v != nil && v.frontend != nil {
 			break
 		}
 	}
 	for _, w := range candidates {
 		if w.read != nil {
 			var err error
-			if w.entry, w.value, err = c.await(w.read, deadline); err != nil {
+			if w.settled, err = w.read.await(deadline); err != nil {
 				return nil, nil, err
 			}
 		}

@@ -337,7 +337,7 @@ func TestOrdering_OldReadingArrivesAfterANewerOne(t *testing.T) {
 	t.Parallel()
 	c := offline(t, "")
 	c.up()
-	early := &flight{name: "a.example", epoch: c.epoch.Load()}
+	early := &flight[settled]{name: "a.example", epoch: c.epoch.Load()}
 	c.flights["a.example"] = early
 	c.listChanged("a.example") // the change that early may have missed
 	settleList(c, "a.example", "a", "new")

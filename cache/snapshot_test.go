@@ -56,7 +56,7 @@ func settleList(c *Cache, name string, list ...string) (*entry, *value) {
 	f := c.parseReading(name, &r)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.settle(&flight{name: name, epoch: c.epoch.Load()}, &r, f)
+	return c.settle(&flight[settled]{name: name, epoch: c.epoch.Load()}, &r, f)
 }
 
 var smallLists = map[string][]string{

@@ -195,7 +195,7 @@ func (c *Cache) reread(e *entry) bool {
 	// It ends by itself, and until then holds a slot that counts as the sweep's.
 	<-f.done
 	err := f.err
-	if err == nil && f.value.frontend == nil && e.name[0] != '*' {
+	if err == nil && f.result.value.frontend == nil && e.name[0] != '*' {
 		deadline = time.Now().Add(fetchTimeout)
 		// That it has no list at all is an answer, too.
 		if _, err = c.resolve(e.name, false, deadline); errors.Is(err, ErrUnknownHost) {
@@ -207,14 +207,14 @@ func (c *Cache) reread(e *entry) bool {
 
 // relaunch returns a flight for e with the slot that the caller has taken, or one that is on its
 // way; nil if e has left the table or the cache is closed.
-func (c *Cache) relaunch(e *entry) *flight {
+func (c *Cache) relaunch(e *entry) *flight[settled] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.table.findString(e.name) != e || c.lifetime.Err() != nil {
 		<-c.slots
 		return nil
 	}
-	if f := c.flights[e.name]; f != nil && !f.dirty && f.epoch == c.epoch.Load() {
+	if f := c.flights.joinable(e.name, c.epoch.Load()); f != nil {
 		<-c.slots
 		return f
 	}
