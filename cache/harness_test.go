@@ -105,6 +105,13 @@ func startUnready(t testing.TB, o Options) *Cache {
 	if err != nil {
 		t.Fatal(err)
 	}
+	run(t, c)
+	return c
+}
+
+// run starts a cache, and closes it when the test ends.
+func run(t testing.TB, c *Cache) {
+	t.Helper()
 	if err := c.Start(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +120,6 @@ func startUnready(t testing.TB, o Options) *Cache {
 			t.Error(err)
 		}
 	})
-	return c
 }
 
 // eventually polls until cond holds.

@@ -22,6 +22,8 @@ type redisStore struct {
 	reads     *node // replica, or the only node
 	writes    *node // master, or the only node
 	sentinels *sentinels
+	// maxSilence is maxReplicaSilence; tests have less time.
+	maxSilence time.Duration
 
 	current atomic.Pointer[link] // serves reads; nil while none can
 
@@ -31,7 +33,9 @@ type redisStore struct {
 }
 
 func newRedisStore(drivers []driver, o *Options, m *counters) *redisStore {
-	s := &redisStore{redisWatcher: newRedisWatcher(&drivers[0], o, m), changed: make(chan struct{})}
+	s := &redisStore{
+		redisWatcher: newRedisWatcher(&drivers[0], o, m), maxSilence: maxReplicaSilence, changed: make(chan struct{}),
+	}
 	s.reads = s.newNode(&drivers[0])
 	s.writes = s.reads
 	if len(drivers) > 1 {
@@ -145,7 +149,20 @@ func (s *redisStore) readOnce(ctx context.Context, l *link, name string, wantDea
 	if err = s.parseList(replies[0], &r); err == nil && wantDead {
 		err = parseDead(replies[1], &r)
 	}
+	if err == nil && l.doubtful && len(r.list) == 0 && r.broken == nil {
+		err = s.believeAbsent(ctx)
+	}
 	return r, err
+}
+
+// believeAbsent tells why the replica's word that there is no list counts for nothing: until it was
+// in step with its master once, it does not know what exists. It is asked after the reading, in case
+// it was started anew just now.
+func (s *redisStore) believeAbsent(ctx context.Context) error {
+	if s.replicaState(ctx) < replicaOutside {
+		return errDown
+	}
+	return nil
 }
 
 func (s *redisStore) checker(ctx context.Context) (int64, error) {

@@ -21,10 +21,16 @@ const (
 	replicaInterval = time.Second
 	// maxReplicaSilence is how long a replica may have heard nothing from its master.
 	maxReplicaSilence = 15 * time.Second
+	// maxLinkAway is more seconds than a link can have been down.
+	maxLinkAway = 1_000_000_000
 )
 
 // errSwitch ends a watch that another node takes over.
 var errSwitch = errors.New("reads move to another node")
+
+// errOutOfStep ends the watch of a replica that its master does not reach, where there is no other
+// server to read from.
+var errOutOfStep = errors.New("the server is a replica without a link to its master")
 
 // errNotMaster is a server that is not, or no longer, what Sentinels call it.
 var errNotMaster = errors.New("the server that the sentinels name is not a master yet")
@@ -69,9 +75,9 @@ func (s *redisStore) supervise(ctx context.Context) {
 // it had; that is better than nothing for names that are not known.
 func (s *redisStore) degrade(h *health, err error) {
 	s.to.down(err)
-	if s.hasReplica() && h.answers() {
+	if s.hasReplica() && h.answers() || errors.Is(err, errOutOfStep) {
 		if client, err := s.reads.connected(); err == nil {
-			s.setCurrent(&link{client: client})
+			s.setCurrent(&link{client: client, doubtful: true})
 			return
 		}
 	}
@@ -102,16 +108,18 @@ func (s *redisStore) watch(ctx context.Context, n *node, h *health) (wasUp bool,
 	if err != nil {
 		return false, err
 	}
-	if n.driver.topology == sentinelMaster {
-		if err := requireMaster(ctx, client); err != nil {
-			return false, fmt.Errorf("watch %s: %w", address, err)
-		}
+	alone := !s.hasReplica() && n.driver.topology != sentinelMaster
+	if err := s.fits(ctx, n, client); err != nil {
+		return false, fmt.Errorf("watch %s: %w", address, err)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var guard sync.WaitGroup
 	defer guard.Wait()
 	defer cancel(nil)
 	guard.Go(func() { s.awaitBetter(ctx, n, h, moved, cancel) })
+	if alone {
+		guard.Go(func() { s.awaitOutOfStep(ctx, client, cancel) })
+	}
 	err = s.stand(ctx, client, address, func(l *link) {
 		wasUp = true
 		s.setCurrent(l)
@@ -151,6 +159,57 @@ func (s *redisStore) awaitBetter(
 	}
 }
 
+// fits tells whether a server may be watched, as far as its part in a replication goes.
+func (s *redisStore) fits(ctx context.Context, n *node, client rueidis.Client) error {
+	switch {
+	case n.driver.topology == sentinelMaster:
+		return requireMaster(ctx, client)
+	case s.hasReplica():
+		return nil // followReplica judges
+	case s.aloneState(ctx, client) < replicaGood:
+		return errOutOfStep
+	}
+	return nil
+}
+
+// awaitOutOfStep ends the watch of the only server when that turns out to be a replica that its
+// master does not reach: it would announce nothing any more, and not say so.
+func (s *redisStore) awaitOutOfStep(ctx context.Context, client rueidis.Client, cancel context.CancelCauseFunc) {
+	tick := time.NewTicker(replicaInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if state := s.aloneState(ctx, client); state == replicaNever || state == replicaOutside {
+				cancel(errOutOfStep)
+				return
+			}
+		}
+	}
+}
+
+// aloneState asks the only server how it stands to a master that it may have. It asks by HELLO
+// first, which needs no right that the rest does not, and counts one that does not tell as a master.
+func (s *redisStore) aloneState(ctx context.Context, client rueidis.Client) uint32 {
+	askCtx, cancel := context.WithTimeout(ctx, watchTimeout)
+	defer cancel()
+	fields, err := client.Do(askCtx, client.B().Arbitrary("HELLO").Build()).AsMap()
+	if err != nil {
+		return replicaGood
+	}
+	field := fields["role"]
+	if role, err := field.ToString(); err != nil || role != "replica" {
+		return replicaGood
+	}
+	info, err := replication(ctx, client)
+	if err != nil {
+		return replicaGood
+	}
+	return parseReplication(info, s.maxSilence)
+}
+
 // requireMaster refuses a server that is a replica: Sentinels name a new master before it knows,
 // and an old one until they have found out.
 func requireMaster(ctx context.Context, client rueidis.Client) error {
@@ -183,7 +242,8 @@ type health struct {
 
 const (
 	replicaGone    = iota // does not answer
-	replicaOutside        // answers, but its master does not reach it
+	replicaNever          // answers, but since it started, its master has never reached it
+	replicaOutside        // answers, but its master does not reach it any more
 	replicaGood
 )
 
@@ -227,19 +287,25 @@ func (s *redisStore) replicaState(ctx context.Context) uint32 {
 	if err != nil {
 		return replicaGone
 	}
-	return parseReplication(info)
+	return parseReplication(info, s.maxSilence)
 }
 
 // parseReplication judges the answer to INFO replication. A server that is no replica is in step
-// with itself.
-func parseReplication(info string) uint32 {
+// with itself, and a replica that has heard nothing from its master for longer than maxSilence is not
+// in step.
+func parseReplication(info string, maxSilence time.Duration) uint32 {
 	fields := parseInfo(info)
 	if fields["role"] == "master" {
 		return replicaGood
 	}
 	silence, err := strconv.Atoi(fields["master_last_io_seconds_ago"])
-	if fields["master_link_status"] == "up" && err == nil && time.Duration(silence)*time.Second <= maxReplicaSilence {
+	if fields["master_link_status"] == "up" && err == nil && time.Duration(silence)*time.Second <= maxSilence {
 		return replicaGood
+	}
+	// Redis 6.0 counts from 1970 what later ones call -1: the link has never been up.
+	away, err := strconv.Atoi(fields["master_link_down_since_seconds"])
+	if err == nil && (away < 0 || away > maxLinkAway) {
+		return replicaNever
 	}
 	return replicaOutside
 }

@@ -47,6 +47,8 @@ type link struct {
 	client  rueidis.CommandClient
 	address string
 	tier    tier
+	// doubtful tells that no watch stands, and that the server is a replica without its master.
+	doubtful bool
 }
 
 // stand sets a watch up on a server, calls ready when it stands, and returns when it ends: with the

@@ -59,14 +59,12 @@ func (g *gate) close() {
 	g.runs.Wait()
 }
 
-// join copies both ways. A refusal is written at once, so it may overtake the replies to commands
-// before it: clients that wait for one reply before the next command do not notice, and neither do
-// those that begin with it.
-func (g *gate) join(client, server net.Conn) {
+// hold notes two connections that belong together; end closes both.
+func (g *gate) hold(client, server net.Conn) (end func()) {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.conns[client], g.conns[server] = struct{}{}, struct{}{}
-	g.mu.Unlock()
-	end := func() {
+	return func() {
 		_ = client.Close()
 		_ = server.Close()
 		g.mu.Lock()
@@ -74,6 +72,13 @@ func (g *gate) join(client, server net.Conn) {
 		delete(g.conns, server)
 		g.mu.Unlock()
 	}
+}
+
+// join copies both ways. A refusal is written at once, so it may overtake the replies to commands
+// before it: clients that wait for one reply before the next command do not notice, and neither do
+// those that begin with it.
+func (g *gate) join(client, server net.Conn) {
+	end := g.hold(client, server)
 	var writes sync.Mutex
 	g.runs.Go(func() {
 		defer end()

@@ -1,0 +1,82 @@
+package redistest
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+)
+
+// Relay is a way to a server that can be blocked: its connections stay open and nothing comes
+// through. It knows nothing of Redis, so a replica may go through it as well as a client.
+type Relay struct {
+	// Port is where the relay listens on 127.0.0.1.
+	Port int
+
+	passing sync.RWMutex // held for writing while blocked
+	blocked bool         // only the test's goroutine touches it
+}
+
+// StartRelay runs a relay to a server until the test ends.
+func StartRelay(t testing.TB, s *Server) *Relay {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("redistest: start relay: %v", err)
+	}
+	r := &Relay{Port: l.Addr().(*net.TCPAddr).Port}
+	pairs := &gate{conns: map[net.Conn]struct{}{}}
+	t.Cleanup(func() {
+		_ = l.Close()
+		if r.blocked {
+			r.Release()
+		}
+		pairs.close()
+	})
+	pairs.runs.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return // closed at the end of the test
+			}
+			server, err := net.Dial("tcp", s.Addr())
+			if err != nil {
+				_ = client.Close() // as if the server itself had refused
+				continue
+			}
+			end := pairs.hold(client, server)
+			pairs.runs.Go(func() { r.copy(server, client, end) })
+			pairs.runs.Go(func() { r.copy(client, server, end) })
+		}
+	})
+	return r
+}
+
+// Block lets nothing through until Release.
+func (r *Relay) Block() {
+	r.passing.Lock()
+	r.blocked = true
+}
+
+// Release lets through what was held back, and what follows.
+func (r *Relay) Release() {
+	r.blocked = false
+	r.passing.Unlock()
+}
+
+func (r *Relay) copy(to io.Writer, from io.Reader, end func()) {
+	defer end()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			return
+		}
+		r.passing.RLock()
+		_, err = to.Write(buf[:n])
+		r.passing.RUnlock()
+		if err != nil {
+			return
+		}
+	}
+}
