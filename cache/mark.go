@@ -174,6 +174,8 @@ var markResultNames = [markResults]string{"local", "written", "published", "move
 type marker struct {
 	c    *Cache
 	rung chan struct{} // capacity 1: there may be something to do
+	// blockedAt is when a store that answers reads began to refuse marks, 0 while it takes them; run's own.
+	blockedAt int64
 
 	mu      sync.Mutex // guards what follows
 	queue   []pendingMark
@@ -285,6 +287,23 @@ func (k *marker) round(ctx context.Context) {
 	}
 }
 
+// blocked logs that marks wait although the store answers reads: a master became a replica, or has
+// no memory left. When all of the store is away, the log says so already.
+func (k *marker) blocked(cause error, now int64) {
+	if k.blockedAt == 0 && k.c.epoch.Load()&1 == 1 {
+		k.blockedAt = now
+		k.c.log.Warn("store takes no marks, they count here alone", "cause", cause)
+	}
+}
+
+func (k *marker) unblocked(now int64) {
+	if k.blockedAt != 0 {
+		after := time.Duration(now - k.blockedAt).Round(time.Millisecond)
+		k.c.log.Info("store takes marks again", "after", after.String(), "waiting", k.length())
+		k.blockedAt = 0
+	}
+}
+
 // write writes p and tells whether the queue can go on; false means that the store is away.
 func (k *marker) write(ctx context.Context, p pendingMark) bool {
 	c := k.c
@@ -298,9 +317,13 @@ func (k *marker) write(ctx context.Context, p pendingMark) bool {
 	outcome, err := c.store.mark(writeCtx, p.mark)
 	now := c.now()
 	if errors.Is(err, errDown) {
+		k.blocked(err, now)
 		return false
 	}
 	k.done(err == nil, now)
+	if err == nil {
+		k.unblocked(now)
+	}
 	if err != nil {
 		c.m.marks[resultDropped].Inc()
 		if c.notes.first("mark "+p.mark.host+" "+err.Error(), now) {

@@ -87,6 +87,7 @@ func newCounters(set *metrics.Set, c *Cache) *counters {
 	for t := tierBroadcast; t < tierCount; t++ {
 		m.tiers[t] = set.NewGauge(fmt.Sprintf("sluice_store_tier{tier=%q}", t), nil)
 	}
+	set.NewGauge("sluice_route_marks_waiting", func() float64 { return float64(c.marker.length()) })
 	m.sweptOutage = set.NewCounter(`sluice_route_swept_total{cause="outage"}`)
 	m.sweptAge = set.NewCounter(`sluice_route_swept_total{cause="age"}`)
 	set.NewGauge("sluice_route_sweep_pending", func() float64 { return float64(c.sweep.pending.Load()) })

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/redis/rueidis"
@@ -80,12 +81,13 @@ func (w *redisWatcher) markError(err error) error {
 	return fmt.Errorf("%w: %w", errDown, err)
 }
 
-// passes tells whether an error reply is about the state that the server, or its Cluster, is in.
+// passingStates are how error replies begin that are about the state that the server, its Cluster, or
+// the connection to it is in.
+var passingStates = []string{
+	"LOADING", "READONLY", "OOM", "MISCONF", "BUSY", "NOREPLICAS", "MASTERDOWN", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN",
+	"NOAUTH", "WRONGPASS", replyMaxClients,
+}
+
 func passes(err error) bool {
-	for _, code := range []string{"LOADING", "READONLY", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS"} {
-		if hasReplyCode(err, code) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(passingStates, func(code string) bool { return hasReplyCode(err, code) })
 }

@@ -134,6 +134,9 @@ func hasReplyCode(err error, code string) bool {
 	return ok && strings.HasPrefix(reply.Error(), code)
 }
 
+// replyMaxClients is how a server begins that has as many connections as it may.
+const replyMaxClients = "ERR max number of clients"
+
 // errorCause returns the metric label of an error of the store.
 func errorCause(err error) string {
 	switch {
@@ -145,6 +148,12 @@ func errorCause(err error) string {
 		return "loading"
 	case hasReplyCode(err, "NOAUTH"), hasReplyCode(err, "NOPERM"), hasReplyCode(err, "WRONGPASS"):
 		return "refused"
+	case hasReplyCode(err, "READONLY"):
+		return "readonly"
+	case hasReplyCode(err, "OOM"):
+		return "oom"
+	case hasReplyCode(err, replyMaxClients):
+		return "max_clients"
 	case isReply(err):
 		return "reply"
 	default:
