@@ -49,6 +49,8 @@ type Cache struct {
 	// the generation it was resolved in, so one change reaches any number of names at once.
 	gen   atomic.Uint64
 	ready atomic.Bool
+	// stalled tells that a read took longer than refreshWait, and that none has succeeded since.
+	stalled atomic.Bool
 	// changes counts what a snapshot would say otherwise than the one before.
 	changes atomic.Uint64
 	checked atomic.Int64 // unix seconds of the checker's last sign of life

@@ -14,6 +14,7 @@ func (c *Cache) up() {
 	lasted := time.Duration(c.now() - ended.since)
 	c.outage.logged = false
 	c.mu.Unlock()
+	c.stalled.Store(false)
 	c.ready.Store(true)
 	if was&1 == 0 {
 		c.m.outage.Add(lasted.Seconds())

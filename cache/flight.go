@@ -177,6 +177,7 @@ func (c *Cache) fly(f *flight[settled]) {
 	r, err := c.store.read(ctx, f.name, f.name[0] != '*')
 	var list *Frontend
 	if err == nil {
+		c.stalled.Store(false)
 		list = c.parseReading(f.name, &r)
 	}
 	c.mu.Lock()

@@ -143,11 +143,17 @@ func (c *Cache) peekAs(e *entry, exact bool, now int64, r *Route) verdict {
 	return c.peek(e, now, r)
 }
 
-// refresh reads a known name again. If that takes too long, the old route serves once more.
+// refresh reads a known name again. If that takes too long, the old route serves once more; from then
+// on nobody waits for the store on behalf of a known name until it has answered something.
 func (c *Cache) refresh(name string, old Route, exact bool) (Route, error) {
-	c.m.misses.Inc()
-	r, err := c.resolve(name, exact, time.Now().Add(refreshWait))
+	deadline := time.Now()
+	if !c.stalled.Load() {
+		c.m.misses.Inc()
+		deadline = deadline.Add(refreshWait)
+	}
+	r, err := c.resolve(name, exact, deadline)
 	if errors.Is(err, ErrUnavailable) {
+		c.stalled.Store(true)
 		return c.serveStale(old)
 	}
 	return r, err

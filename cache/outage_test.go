@@ -1,11 +1,15 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/VictoriaMetrics/metrics"
 
 	"sluice/internal/logtest"
 	"sluice/internal/redistest"
@@ -127,6 +131,30 @@ func TestOutage_FrozenServerIsNoticedAndSurvived(t *testing.T) {
 	awaitAnswer(t, c, "a.example", "10.0.0.1 10.0.0.2")
 }
 
+// TestOutage_OneWaitIsEnough: every host was changed just before the server froze. The first lookup
+// finds out that it does not answer; the others must not wait for the same.
+func TestOutage_OneWaitIsEnough(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	loadLists(s, 200, "10.0.0.1")
+	c := start(t, Options{Driver: []string{s.URL()}})
+	for i := range 200 {
+		awaitAnswer(t, c, fmt.Sprintf("h%d.example", i), "10.0.0.1")
+	}
+	s.Stop()
+	c.flushed()
+	waits := c.m.misses.Get()
+	for i := range 200 {
+		wantAnswer(t, c, fmt.Sprintf("h%d.example", i), "10.0.0.1")
+	}
+	if n := c.m.misses.Get() - waits; n > 2 {
+		t.Errorf("%d of 200 lookups of known hosts waited for a store that does not answer, want 1", n)
+	}
+	s.Continue()
+	s.Do("RPUSH", "frontend:h7.example", "10.0.0.2")
+	awaitAnswer(t, c, "h7.example", "10.0.0.1 10.0.0.2")
+}
+
 func TestOutage_MarkIsWrittenWhenTheStoreReturns(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
@@ -145,6 +173,68 @@ func TestOutage_MarkIsWrittenWhenTheStoreReturns(t *testing.T) {
 		t.Errorf("ten reports of one failure became %d marks", n)
 	}
 	awaitAnswer(t, c, "a.example", "10.0.0.2")
+}
+
+// TestOutage_MarkWaitsForAStoreThatTakesNone is about servers that answer reads and refuse writes:
+// what is marked counts here, and is written when they take it.
+func TestOutage_MarkWaitsForAStoreThatTakesNone(t *testing.T) {
+	t.Parallel()
+	other := redistest.Start(t)
+	for name, fault := range map[string]struct{ begin, end [][]string }{
+		"READONLY": {
+			[][]string{{"REPLICAOF", "127.0.0.1", strconv.Itoa(other.Port)}, {"CONFIG", "SET", "replica-serve-stale-data", "yes"}},
+			[][]string{{"REPLICAOF", "NO", "ONE"}},
+		},
+		"OOM": {[][]string{{"CONFIG", "SET", "maxmemory", "1"}}, [][]string{{"CONFIG", "SET", "maxmemory", "0"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := redistest.Start(t)
+			list := []string{"RPUSH", "frontend:a.example", "a", "10.0.0.1", "10.0.0.2"}
+			s.Do(list...)
+			if name == "READONLY" {
+				other.Do(list...)
+			}
+			var log logtest.Buffer
+			set := metrics.NewSet()
+			c := start(t, Options{Driver: []string{s.URL()}, Log: log.Logger(), Metrics: set})
+			route := mustLookup(t, c, "a.example")
+			for _, command := range fault.begin {
+				s.Do(command...)
+			}
+			if name == "READONLY" { // its lists are the other's now
+				eventually(t, "it is a replica in step", func() bool { return other.Int("WAIT", "1", "100") == 1 })
+				eventually(t, "the watch stands", func() bool { return c.epoch.Load()&1 == 1 })
+			}
+			c.MarkDead(&route, 0)
+			wantAnswer(t, c, "a.example", "10.0.0.2")
+			eventually(t, "the refusal is logged", func() bool { return strings.Contains(log.String(), "store takes no marks") })
+			for range 100 {
+				wantAnswer(t, c, "a.example", "10.0.0.2")
+				wantAnswer(t, c, "no.example", "unknown") // reads go on
+			}
+			if text := gauges(set); !strings.Contains(text, "sluice_route_marks_waiting 1\n") ||
+				!strings.Contains(text, `sluice_store_errors_total{cause="`+strings.ToLower(name)+`"}`) {
+				t.Errorf("the metrics do not tell:\n%s", text)
+			}
+			for _, command := range fault.end {
+				s.Do(command...)
+			}
+			eventually(t, "the mark is written", func() bool { return s.Int("EXISTS", "dead:a.example") == 1 })
+			eventually(t, "the end is logged", func() bool { return strings.Contains(log.String(), "store takes marks again") })
+			if n := strings.Count(log.String(), "store takes"); n != 2 {
+				t.Errorf("%d lines about marks, want one at the start and one at the end:\n%s", n, log.String())
+			}
+			wantAnswer(t, c, "a.example", "10.0.0.2")
+		})
+	}
+}
+
+// gauges is what /metrics would say.
+func gauges(set *metrics.Set) string {
+	var text bytes.Buffer
+	set.WritePrometheus(&text)
+	return text.String()
 }
 
 func TestMark_IsNotWrittenWhenTheListShifted(t *testing.T) {
