@@ -97,6 +97,9 @@ func (cs *connections) cut() {
 
 // addrOf returns the peer's address.
 func addrOf(c net.Conn) netip.Addr {
+	if s, ok := c.(*socket); ok {
+		return s.peer.Addr()
+	}
 	if t, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		return t.AddrPort().Addr().Unmap().WithZone("")
 	}

@@ -290,6 +290,10 @@ func serveWithFewDescriptors(t *testing.T) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
 		t.Fatal(err)
 	}
+	last, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0) // It can connect when no other can be made.
+	if err != nil {
+		t.Fatal(err)
+	}
 	few := before
 	few.Cur = 64
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few); err != nil {
@@ -306,12 +310,16 @@ func serveWithFewDescriptors(t *testing.T) {
 	if len(conns) == 0 {
 		t.Fatal("no connection could be made at all")
 	}
+	if err := syscall.Connect(last, &syscall.SockaddrInet4{Port: e.port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
 	eventually(t, "accept to fail", func() bool {
 		return e.metric(`sluice_limited_total{limit="file_descriptors"}`) >= 1
 	})
 	for _, c := range conns {
 		_ = c.Close()
 	}
+	_ = syscall.Close(last)
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
 		t.Fatal(err)
 	}

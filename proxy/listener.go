@@ -13,6 +13,7 @@ import (
 // lack of file descriptors into a wait: to fasthttp an error of Accept is the end of the listener.
 type boundListener struct {
 	net.Listener
+	acceptor      acceptor
 	srv           *Server
 	tls           *tls.Config
 	port          int
@@ -24,6 +25,7 @@ func newBoundListener(s *Server, ln net.Listener, b Bind) *boundListener {
 	if a, ok := ln.Addr().(*net.TCPAddr); ok {
 		bl.port = a.Port
 	}
+	bl.acceptor.open(ln)
 	return bl
 }
 
@@ -48,7 +50,7 @@ func (bl *boundListener) Accept() (net.Conn, error) {
 			_ = bl.Listener.Close()
 			return nil, io.EOF
 		}
-		c, err := bl.Listener.Accept()
+		c, err := bl.accept()
 		switch {
 		case err == nil:
 			if a := bl.admit(c); a != nil {
@@ -65,6 +67,14 @@ func (bl *boundListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 	}
+}
+
+// accept returns the next connection. Fast path: it waits already.
+func (bl *boundListener) accept() (net.Conn, error) {
+	if c, err := bl.acceptor.next(); c != nil || err != nil {
+		return c, err
+	}
+	return bl.Listener.Accept()
 }
 
 // temporary reports whether Accept may succeed later: descriptors or memory are short, or the client has left the
