@@ -214,11 +214,16 @@ func (c *clientConn) shrink() {
 
 // linger ends the answer with a FIN and drops what the client still sends.
 func (c *clientConn) linger() {
-	if c.broken != nil || c.link.events()&hungUp != 0 {
+	if c.broken != nil {
 		return
 	}
-	if c.body.done() && len(c.buffered()) == 0 && c.link.look() == sightQuiet && !c.x.lingers() {
-		return // Fast path: nothing is on its way.
+	switch c.link.look() {
+	case sightFIN, sightBroken:
+		return // Fast path: nothing is on its way any more.
+	case sightQuiet:
+		if c.body.done() && len(c.buffered()) == 0 && !c.x.lingers() {
+			return // Fast path: nothing is to be expected.
+		}
 	}
 	if t, ok := c.rw.(*tls.Conn); ok {
 		_ = t.CloseWrite()
