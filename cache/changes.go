@@ -72,6 +72,9 @@ func (c *Cache) deadChanged(name string) {
 func (c *Cache) outdate(name string, list bool) {
 	c.m.invalidations.Inc()
 	c.flights.spoil(name)
+	if f := c.flights[name]; f != nil && list && f.pushed == 0 {
+		f.pushed = c.now()
+	}
 	if e := c.table.findString(name); e != nil {
 		e.value.Store(e.value.Load().outdated(list, c.now()))
 	}

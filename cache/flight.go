@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"time"
@@ -13,7 +14,10 @@ import (
 type flight[T any] struct {
 	name  string
 	epoch uint64 // the cache's at registration
-	dirty bool   // guarded by Cache.mu: a push named it; later callers must not join
+	// Guarded by Cache.mu.
+	dirty     bool  // a push named it; later callers must not join
+	pushed    int64 // when a push of its list first did; 0 while none did
+	overtaken bool  // a later flight for the same name was registered
 
 	done chan struct{}
 	// Set before done is closed.
@@ -35,6 +39,9 @@ func (fs flights[T]) joinable(name string, epoch uint64) *flight[T] {
 // register adds a flight for name, in place of one that must not be joined.
 func (fs flights[T]) register(name string, epoch uint64) *flight[T] {
 	f := &flight[T]{name: name, epoch: epoch, done: make(chan struct{})}
+	if before := fs[name]; before != nil {
+		before.overtaken = true
+	}
 	fs[name] = f
 	return f
 }
@@ -202,8 +209,9 @@ func (c *Cache) postpone(name string) {
 	}
 }
 
-// settle turns a reading into the name's value and keeps it, unless a push came in between: then
-// it serves those who wait for this flight, and nobody after them. mu is held.
+// settle turns a reading into the name's value and keeps it. If a push came in between, it serves
+// those who wait for this flight, and later ones only as what was known last, which is to be read
+// again: it is newer than what was known before. mu is held.
 func (c *Cache) settle(f *flight[settled], r *reading, list *Frontend) (*entry, *value) {
 	now := c.now()
 	e := c.table.findString(f.name)
@@ -223,11 +231,18 @@ func (c *Cache) settle(f *flight[settled], r *reading, list *Frontend) (*entry, 
 		return e, old // A later read has overtaken this one, and saw what this one missed.
 	}
 	v := c.newValue(f, r, list, old, now)
-	switch {
-	case f.dirty:
+	if f.dirty {
 		v.epoch = 0
+		v.pushed = cmp.Or(v.pushed, f.pushed)
+	}
+	switch {
+	case v.epoch != 0:
+		c.publish(e, v)
+	case old.epoch == c.epoch.Load():
+		// What is fresh stays.
+	case f.overtaken || f.dirty && !list.usable():
 		c.keepBindings(e, v)
-	case v.epoch != 0 || old.epoch != c.epoch.Load():
+	default:
 		c.publish(e, v)
 	}
 	return e, v

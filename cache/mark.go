@@ -92,10 +92,12 @@ func (c *Cache) MarkDead(r *Route, i int) bool {
 		owner: r.owner,
 		made:  now,
 		until: now + int64(c.o.DeadTTL),
+		held:  make(chan struct{}),
 	}
 	if c.CheckerAlive() {
 		p.until = now + checkedHold
 	}
+	defer close(p.held)
 	switch c.marker.enqueue(p, now) {
 	case markRepeated:
 		return false
@@ -147,6 +149,9 @@ type pendingMark struct {
 	owner *entry
 	made  int64
 	until int64 // not worth writing from here on
+	// held is closed when the local mark stands; the store's acknowledgement, which shortens that,
+	// must not come before.
+	held chan struct{}
 }
 
 // enqueued says what became of a mark handed to a marker.
@@ -312,6 +317,7 @@ func (k *marker) write(ctx context.Context, p pendingMark) bool {
 		k.done(false, c.now())
 		return true
 	}
+	<-p.held
 	writeCtx, cancel := context.WithTimeout(ctx, markTimeout)
 	defer cancel()
 	outcome, err := c.store.mark(writeCtx, p.mark)

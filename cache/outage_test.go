@@ -237,6 +237,30 @@ func gauges(set *metrics.Set) string {
 	return text.String()
 }
 
+// TestMark_HoldsBeforeItIsWritten: the store's acknowledgement shortens the local mark, so it must
+// not come before that is made.
+func TestMark_HoldsBeforeItIsWritten(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	s.Do("RPUSH", "frontend:a.example", "a", "10.0.0.1", "10.0.0.2")
+	c := start(t, Options{Driver: []string{s.URL()}})
+	route := mustLookup(t, c, "a.example")
+	c.mu.Lock() // which the local mark needs
+	marked := make(chan bool)
+	go func() { marked <- c.MarkDead(&route, 0) }()
+	for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if s.Int("EXISTS", "dead:a.example") == 1 {
+			t.Error("the mark was written before it counted here")
+			break
+		}
+	}
+	c.mu.Unlock()
+	<-marked
+	eventually(t, "the mark is written", func() bool { return s.Int("EXISTS", "dead:a.example") == 1 })
+	s.Do("SREM", "dead:a.example", "0")
+	awaitAnswer(t, c, "a.example", "10.0.0.1 10.0.0.2")
+}
+
 func TestMark_IsNotWrittenWhenTheListShifted(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)

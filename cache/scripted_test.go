@@ -332,6 +332,52 @@ func TestOrdering_WildcardChangesDuringTheReadingOfAName(t *testing.T) {
 	}
 }
 
+// TestOrdering_DirtyReadingIsNewerThanWhatWasKnown: what a dirty flight has read answers those who
+// wait for it. If the store goes away then, or is slow, the answer must not fall back behind that.
+func TestOrdering_DirtyReadingIsNewerThanWhatWasKnown(t *testing.T) {
+	t.Parallel()
+	c := offline(t, "")
+	c.up()
+	settleList(c, "a.example", "a", "old")
+	c.listChanged("a.example")
+	c.mu.Lock()
+	f := c.flights.register("a.example", c.epoch.Load())
+	c.mu.Unlock()
+	c.listChanged("a.example") // for something that the reading saw, or for something after it
+	r := reading{list: []string{"a", "new"}}
+	list := c.parseReading("a.example", &r)
+	c.mu.Lock()
+	c.flights.land(f)
+	_, v := c.settle(f, &r, list)
+	c.mu.Unlock()
+	if v.frontend != list {
+		t.Fatal("who waited did not get what was read")
+	}
+	if e := c.table.findString("a.example"); e.value.Load().epoch == c.epoch.Load() {
+		t.Error("the reading counts as fresh")
+	}
+	c.down(nil)
+	wantAnswer(t, c, "a.example", "new")
+
+	// One that a later flight has overtaken says nothing any more.
+	c.up()
+	c.mu.Lock()
+	early := c.flights.register("a.example", c.epoch.Load())
+	early.dirty = true
+	later := c.flights.register("a.example", c.epoch.Load())
+	c.flights.land(later)
+	c.mu.Unlock()
+	settleList(c, "a.example", "a", "newest")
+	c.listChanged("a.example")
+	r = reading{list: []string{"a", "before"}}
+	list = c.parseReading("a.example", &r)
+	c.mu.Lock()
+	c.settle(early, &r, list)
+	c.mu.Unlock()
+	c.down(nil)
+	wantAnswer(t, c, "a.example", "newest")
+}
+
 // TestOrdering_OldReadingArrivesAfterANewerOne lets the replies of two readings overtake each other.
 func TestOrdering_OldReadingArrivesAfterANewerOne(t *testing.T) {
 	t.Parallel()
