@@ -29,10 +29,10 @@ func TestCluster_FailoverOfAMasterByKill(t *testing.T) {
 	var log logtest.Buffer
 	c := start(t, Options{Driver: []string{s.URL()}, Log: log.Logger(), MaxMissRate: -1})
 	for _, h := range hosts {
-		wantAnswer(t, c, h, "10.0.0.1 10.0.0.2")
+		awaitAnswer(t, c, h, "10.0.0.1 10.0.0.2")
 	}
-	wantAnswer(t, c, "x.pool.example", "10.0.0.9")
-	wantAnswer(t, c, "no.test", "unknown")
+	awaitAnswer(t, c, "x.pool.example", "10.0.0.9")
+	awaitAnswer(t, c, "no.test", "unknown")
 	route := mustLookup(t, c, hosts[0])
 	c.MarkDead(&route, 1)
 	eventually(t, "the mark is written", func() bool { return s.Do(t, "EXISTS", "dead:"+hosts[0]) == int64(1) })
@@ -79,9 +79,9 @@ func TestCluster_SlotsMove(t *testing.T) {
 	}
 	c := start(t, Options{Driver: []string{s.URL()}, NegativeTTL: time.Hour, MaxMissRate: -1})
 	for _, h := range hosts {
-		wantAnswer(t, c, h, "10.0.0.1")
+		awaitAnswer(t, c, h, "10.0.0.1")
 	}
-	wantAnswer(t, c, "empty.test", "unknown")
+	awaitAnswer(t, c, "empty.test", "unknown")
 	other := func(key string) *redistest.Server {
 		for _, n := range s.Nodes {
 			if n != s.Owner(key) {
@@ -129,7 +129,7 @@ func TestCluster_ReadsInTheMiddleOfAMigration(t *testing.T) {
 	from.Do("CLUSTER", "SETSLOT", slot, "MIGRATING", to.Text("CLUSTER", "MYID"))
 	from.Do("MIGRATE", "127.0.0.1", fmt.Sprint(to.Port), "frontend:a.example", "0", "5000")
 	c := start(t, Options{Driver: []string{s.URL()}})
-	wantAnswer(t, c, "a.example", "10.0.0.1")
+	awaitAnswer(t, c, "a.example", "10.0.0.1")
 	conn := to.Connect()
 	for _, command := range [][]string{{"ASKING"}, {"RPUSH", "frontend:a.example", "10.0.0.2"}} {
 		if _, err := conn.Do(command...); err != nil {
@@ -156,8 +156,8 @@ func TestCluster_LostMasterTakesOnlyItsSlots(t *testing.T) {
 	}
 	known, unknown := lost[0], lost[1]
 	c := start(t, Options{Driver: []string{s.URL()}, MaxMissRate: -1})
-	wantAnswer(t, c, known, "10.0.0.1 10.0.0.9")
-	wantAnswer(t, c, live[0], "10.0.0.1 10.0.0.9")
+	awaitAnswer(t, c, known, "10.0.0.1 10.0.0.9")
+	awaitAnswer(t, c, live[0], "10.0.0.1 10.0.0.9")
 	victim.Kill()
 	eventually(t, "the loss is noticed", func() bool { return c.m.mastersAway.Get() == 1 })
 	time.Sleep(memberGrace)
@@ -170,7 +170,7 @@ func TestCluster_LostMasterTakesOnlyItsSlots(t *testing.T) {
 		t.Errorf("200 lookups of a lost master's hosts took %v", took)
 	}
 	wantAnswer(t, c, live[0], "10.0.0.1 10.0.0.9")
-	wantAnswer(t, c, live[1], "10.0.0.1 10.0.0.9")
+	awaitAnswer(t, c, live[1], "10.0.0.1 10.0.0.9")
 	s.Do(t, "RPUSH", "frontend:"+live[0], "10.0.0.2")
 	awaitAnswer(t, c, live[0], "10.0.0.1 10.0.0.9 10.0.0.2")
 	onLost, onLive := mustLookup(t, c, known), mustLookup(t, c, live[0])
