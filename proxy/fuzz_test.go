@@ -125,10 +125,16 @@ func FuzzResponseHead(f *testing.F) {
 			method = http.MethodHead
 		}
 		resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(raw)), &http.Request{Method: method})
-		if err == nil {
+		if err == nil && !hasSpacedColon(raw) {
 			sameFraming(t, raw, r, resp, toHead)
 		}
 	})
+}
+
+// hasSpacedColon reports whether a field name may have white space behind it. RFC 9112 §5.1 has a proxy remove it, so that the
+// field counts; to net/http it is another field.
+func hasSpacedColon(raw []byte) bool {
+	return bytes.Contains(raw, []byte(" :")) || bytes.Contains(raw, []byte("\t:"))
 }
 
 // sameFraming checks that net/http sees the end of an answer where we do.
