@@ -67,7 +67,7 @@ type markCase struct {
 var markCases = []markCase{
 	{"refused", func(t testing.TB) string { return backendtest.Refused(t) }, nil, 0, true},
 	{"connect-timeout", func(t testing.TB) string { return backendtest.BlackHole(t) }, func(s *setup) {
-		s.ConnectTimeout = 100 * time.Millisecond
+		s.ConnectTimeout = 500 * time.Millisecond // The good backend is reached within it on a busy machine too.
 	}, 0, true},
 	{"response-timeout", func(t testing.TB) string { return backendtest.Silent(t).URL() }, func(s *setup) {
 		s.ResponseTimeout = 200 * time.Millisecond
