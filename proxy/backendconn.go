@@ -1,17 +1,20 @@
 package proxy
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync/atomic"
+	"time"
 )
 
-// backendConn is one connection to a backend. It is what the pool's HostClient dials and keeps; while an exchange holds
+// backendConn is one connection to a backend. It is what the pool's HostClient makes and keeps; while an exchange holds
 // it, it belongs to that exchange alone.
 type backendConn struct {
 	net.Conn // what fasthttp sees: rw
 	source
-	link *link
+	link *link    // nil before open
 	rw   net.Conn // the link, or TLS over it
 	pool *pool
 	wait *exchange // whose wait the reads are part of; nil in tunnels
@@ -23,6 +26,46 @@ type backendConn struct {
 	uses      int
 	suspect   bool // the last answer had no body: look before the next use
 	idleSince instant
+}
+
+// newBackendConn returns a connection that is not open yet. fasthttp has no way to tell whom it dials for, so that is
+// left to the exchange that gets it.
+func newBackendConn(p *pool) *backendConn {
+	bc := &backendConn{pool: p}
+	bc.source.read = bc.readBytes
+	return bc
+}
+
+// open connects, and does the TLS handshake, within ConnectTimeout. It gives up when ctx ends.
+func (bc *backendConn) open(ctx context.Context) error {
+	cfg := bc.pool.srv.config()
+	d := net.Dialer{Timeout: cfg.ConnectTimeout, KeepAlive: 15 * time.Second}
+	c, err := d.DialContext(ctx, "tcp", bc.pool.address)
+	if err != nil {
+		return err
+	}
+	bc.link = newLink(c)
+	bc.rw = bc.link
+	if bc.pool.tls != nil {
+		bc.link.limitRead(now(), cfg.ConnectTimeout)
+		tc := tls.Client(bc.link, bc.pool.tls)
+		if err := tc.HandshakeContext(ctx); err != nil {
+			_ = c.Close()
+			return &handshakeError{err}
+		}
+		bc.rw = tc
+	}
+	bc.link.writeWindow = cfg.ResponseTimeout
+	bc.Conn = bc.rw
+	return nil
+}
+
+// Close closes the connection, if it is open.
+func (bc *backendConn) Close() error {
+	if bc.Conn == nil {
+		return nil
+	}
+	return bc.Conn.Close()
 }
 
 // lease gives a connection back to the HostClient it was acquired from. fasthttp's type for an acquired connection has

@@ -190,3 +190,75 @@ func TestClientGone_NextRequestIsUnharmed(t *testing.T) {
 	}
 	e.awaitMetric(`sluice_errors_total{cause="client_gone"}`, 5)
 }
+
+// A client that leaves while a connection is made for it ends that, by a reset at once and by a FIN after the grace: nobody is
+// marked, and nobody else is tried.
+func TestClientGone_WhileConnecting(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		backend func(t testing.TB) string
+	}{
+		{"dialling", func(t testing.TB) string { return backendtest.BlackHole(t) }},
+		{"TLS handshake", func(t testing.TB) string {
+			return "https://" + backendtest.Raw(t, func(c *backendtest.Conn) { _, _ = discard(c) }).Addr()
+		}},
+	} {
+		for _, leave := range []struct {
+			name string
+			do   func(c *client)
+			min  time.Duration
+		}{
+			{"reset", func(c *client) { c.reset() }, 0},
+			{"FIN", func(c *client) { c.closeWrite() }, 250 * time.Millisecond},
+		} {
+			url := tt.backend(t)
+			e := newEdge(t, one("a.example", url, url+"/twin"), func(s *setup) { s.HalfCloseGrace = 300 * time.Millisecond })
+			c := e.dial()
+			c.send(request("GET", "/", "a.example"))
+			e.awaitInFlight(1)
+			time.Sleep(100 * time.Millisecond) // A long wait: the client is being watched.
+			start := time.Now()
+			leave.do(c)
+			e.awaitMetric(`sluice_errors_total{cause="client_gone"}`, 1)
+			if d := time.Since(start); d < leave.min || d > leave.min+time.Second {
+				t.Errorf("%s, %s: given up after %v", tt.name, leave.name, d)
+			}
+			wantGone(t, e, tt.name+", "+leave.name)
+			e.awaitInFlight(0)
+			if n := e.metric("sluice_attempts_total"); n != 1 {
+				t.Errorf("%s, %s: %v attempts, want one", tt.name, leave.name, n)
+			}
+		}
+	}
+}
+
+// A client that leaves the queue in front of a full backend leaves no trace in it.
+func TestClientGone_WhileQueueing(t *testing.T) {
+	t.Parallel()
+	full := newWaiting(t, "")
+	e := newEdge(t, one("a.example", full.URL()), func(s *setup) {
+		s.MaxBackendConnections, s.HalfCloseGrace = 1, 200*time.Millisecond
+	})
+	holder := e.dial()
+	holder.send(request("GET", "/", "a.example"))
+	<-full.got
+	for i, leave := range []func(c *client){(*client).reset, (*client).closeWrite} {
+		c := e.dial()
+		c.send(request("GET", "/", "a.example"))
+		e.awaitInFlight(2)
+		start := time.Now()
+		leave(c)
+		e.awaitMetric(`sluice_errors_total{cause="client_gone"}`, float64(i+1))
+		if d := time.Since(start); d > 800*time.Millisecond {
+			t.Errorf("the queue was left after %v", d)
+		}
+		e.awaitInFlight(1)
+	}
+	if n := e.metric(`sluice_limited_total{limit="max_backend_connections"}`); n != 0 {
+		t.Errorf("%v requests limited, want none", n)
+	}
+	if n := full.Requests(); n != 1 {
+		t.Errorf("the backend got %d requests, want one", n)
+	}
+}

@@ -35,6 +35,7 @@ type exchange struct {
 	index   int
 	backend *cache.Backend
 	tried   []string // keys of the backends of earlier attempts
+	full    []string // keys of those among them that were passed over because they had no room
 
 	// forward: the attempts, and the present one's connection and answer.
 	pool      *pool
@@ -46,9 +47,10 @@ type exchange struct {
 	first     instant // start of the first attempt
 	upload    upload
 	phase     phase
-	watched   bool // the client is being watched
-	announced bool // the backend has been told of a body that the client keeps back
-	heard     bool // bytes of an answer to the present attempt have come
+	watched   bool   // the client is being watched
+	giveUp    func() // ends the wait for a backend connection, while there is one
+	announced bool   // the backend has been told of a body that the client keeps back
+	heard     bool   // bytes of an answer to the present attempt have come
 
 	// Written by other goroutines while the exchange waits for its backend.
 	gone     atomic.Bool // the client has gone; nobody waits for the answer
@@ -73,7 +75,7 @@ func (x *exchange) begin() {
 	x.req.reset()
 	x.res.reset()
 	x.start, x.host, x.route, x.routed, x.debug, x.id, x.idOurs = 0, nil, cache.Route{}, false, false, nil, false
-	x.index, x.backend, x.tried = 0, nil, x.tried[:0]
+	x.index, x.backend, x.tried, x.full = 0, nil, x.tried[:0], x.full[:0]
 	x.pool, x.up, x.attempts, x.sent, x.first, x.phase = nil, nil, 0, 0, 0, phase{}
 	x.watched, x.announced, x.heard = false, false, false
 	x.gone.Store(false)

@@ -13,6 +13,12 @@ const continueAfter = time.Second
 // forward sends the request to one backend after another until one answers, and the answer to the client. It returns
 // what ended the exchange; the answer has been sent, in full or cut, if nothing did.
 func (s *Server) forward(x *exchange) Error {
+	if x.req.upgrade != nil {
+		if !s.beginTunnel() {
+			return failed(KindBackendBusy)
+		}
+		defer s.endTunnel()
+	}
 	if e := x.down.collectBody(); e.Kind != KindNone {
 		return e
 	}
@@ -61,15 +67,20 @@ func (s *Server) connect(x *exchange, t instant) Error {
 	p := s.pools.get(x.backend)
 	limit := x.cfg.MaxBackendConnections
 	if !p.enter(limit) {
-		if !x.noneFree() || !p.queue(limit) {
+		if !x.noneFree() {
+			x.full = append(x.full, x.backend.Key)
 			s.metrics.limited[limitBackend].Inc()
 			return failed(KindBackendBusy)
+		}
+		var e Error
+		if p, e = x.queue(p, limit); e.Kind != KindNone {
+			return e
 		}
 		t = now() // Idle connections have aged while the request stood in the queue.
 	}
 	x.pool = p
 	_, whole := x.down.wholeBody()
-	up, err := p.connection(t, !x.req.idempotent || !whole) // What can't be sent again deserves a look.
+	up, err := p.connection(x, t, !x.req.idempotent || !whole) // What can't be sent again deserves a look.
 	if err != nil {
 		return dialError(err)
 	}

@@ -239,6 +239,29 @@ func TestLimits_MaxBackendConnections(t *testing.T) {
 	}
 }
 
+// When all backends are full, a request that queues takes whichever place is freed first, also if it stands behind a backend
+// that is stuck.
+func TestLimits_QueueTakesAnyPlace(t *testing.T) {
+	t.Parallel()
+	stuck, moving := newWaiting(t, ""), backendtest.HTTP(t, backendtest.Slow(300*time.Millisecond, 0, "moved"))
+	e := newEdge(t, routeList{
+		"stuck.example": {"stuck", stuck.URL()}, "moving.example": {"moving", moving.URL()},
+		"both.example": {"both", stuck.URL(), moving.URL()},
+	}, func(s *setup) { s.MaxBackendConnections = 1 })
+	e.dial().send(request("GET", "/", "stuck.example"))
+	<-stuck.got
+	for range 6 { // Each stands behind either backend, by chance.
+		holder := e.dial()
+		holder.send(request("GET", "/", "moving.example"))
+		e.awaitInFlight(2)
+		if a := e.get("both.example"); a.StatusCode != 200 || a.body != "moved" {
+			t.Errorf("got %d %q, want the answer of the backend that has room again", a.StatusCode, a.cause())
+		}
+		holder.answer("GET")
+		e.awaitInFlight(1)
+	}
+}
+
 // Tunnels have a limit of their own.
 func TestLimits_MaxTunnels(t *testing.T) {
 	t.Parallel()
@@ -256,6 +279,9 @@ func TestLimits_MaxTunnels(t *testing.T) {
 	e.awaitMetric("sluice_tunnels", 2)
 	wantStatus(t, e.get("a.example", upgradeFields...), 503, "backend_busy")
 	e.awaitMetric(`sluice_limited_total{limit="max_tunnels"}`, 1)
+	if n := b.Requests(); n != 2 {
+		t.Errorf("the backend was asked for %d tunnels, want 2: nobody could follow another one", n)
+	}
 	open[0].reset()
 	e.awaitMetric("sluice_tunnels", 1)
 	c := e.dial()

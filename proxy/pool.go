@@ -18,7 +18,8 @@ import (
 
 // Times of the pools.
 const (
-	queueTime      = time.Second           // how long a request waits for a connection of a backend that is full
+	queueTime      = time.Second           // how long a request waits for a place at a backend when all are full
+	queuePoll      = 20 * time.Millisecond // how often it looks at the others meanwhile
 	surplusPause   = 60 * time.Second      // no reuse for a backend that once sent bytes nobody asked for
 	poolUnused     = 60 * time.Second      // a pool that served nobody for so long is dropped
 	peekAfter      = 20 * time.Microsecond // a connection idle for longer is looked at before it is used again
@@ -130,35 +131,9 @@ func newPool(s *Server, b *cache.Backend) *pool {
 		p.hc.MaxIdleConnDuration = math.MaxInt64 // fasthttp takes 0 for its own default.
 	}
 	p.hc.ConnPoolStrategy = fasthttp.LIFO
-	p.hc.DialTimeout = p.dial
+	p.hc.DialTimeout = func(string, time.Duration) (net.Conn, error) { return newBackendConn(p), nil }
 	p.lastUse.Store(int64(now()))
 	return p
-}
-
-// dial connects, and does the TLS handshake, within ConnectTimeout. fasthttp passes 0 for the timeout and would speak
-// TLS without a deadline, hence the time limit and the TLS of our own.
-func (p *pool) dial(string, time.Duration) (net.Conn, error) {
-	limit := p.srv.config().ConnectTimeout
-	d := net.Dialer{Timeout: limit, KeepAlive: 15 * time.Second}
-	c, err := d.Dial("tcp", p.address)
-	if err != nil {
-		return nil, err
-	}
-	bc := &backendConn{pool: p, link: newLink(c)}
-	bc.rw = bc.link
-	bc.source.read = bc.readBytes
-	if p.tls != nil {
-		bc.link.limitRead(now(), limit)
-		tc := tls.Client(bc.link, p.tls)
-		if err := tc.Handshake(); err != nil {
-			_ = c.Close()
-			return nil, &handshakeError{err}
-		}
-		bc.rw = tc
-	}
-	bc.link.writeWindow = p.srv.config().ResponseTimeout
-	bc.Conn = bc.rw
-	return bc, nil
 }
 
 // handshakeError is a failed TLS handshake: the backend is there, so it is not marked dead.
@@ -172,6 +147,8 @@ func dialError(err error) Error {
 	var hs *handshakeError
 	var ne net.Error
 	switch {
+	case errors.Is(err, errClientGone):
+		return Error{Kind: KindClientGone, Cause: err}
 	case errors.As(err, &hs):
 		return Error{Kind: KindConnectFailed, Cause: err}
 	case errors.As(err, &ne) && ne.Timeout(), errors.Is(err, os.ErrDeadlineExceeded):
@@ -214,32 +191,9 @@ func (p *pool) wake() {
 	}
 }
 
-// queue waits up to queueTime for a place. The queue is no longer than the limit.
-func (p *pool) queue(limit int) bool {
-	defer p.waiting.Add(-1)
-	if p.waiting.Add(1) > int64(limit) {
-		return false
-	}
-	timer := time.NewTimer(queueTime)
-	defer timer.Stop()
-	for {
-		if p.enter(limit) {
-			if p.waiting.Load() > 1 && p.active.Load() < int64(limit) {
-				p.wake()
-			}
-			return true
-		}
-		select {
-		case <-p.freed:
-		case <-timer.C:
-			return false
-		}
-	}
-}
-
-// connection returns an idle connection that is fit for reuse, or a new one. careful asks for a look at the socket even
-// if the connection was idle for no time at all.
-func (p *pool) connection(t instant, careful bool) (*backendConn, error) {
+// connection returns an idle connection that is fit for reuse, or a new one, for x. careful asks for a look at the
+// socket even if the connection was idle for no time at all.
+func (p *pool) connection(x *exchange, t instant, careful bool) (*backendConn, error) {
 	p.lastUse.Store(int64(t))
 	for {
 		cc, err := p.hc.AcquireConn(0, false)
@@ -251,6 +205,12 @@ func (p *pool) connection(t instant, careful bool) (*backendConn, error) {
 			bc.lease = newLease(cc, &p.hc)
 		}
 		bc.held.Store(true)
+		if bc.link == nil {
+			if err = x.patiently(bc.open); err != nil {
+				bc.drop()
+				return nil, err
+			}
+		}
 		if bc.uses == 0 || bc.fit(t, careful) {
 			bc.uses++
 			bc.buf.acquire(backendBuffer)

@@ -15,11 +15,7 @@ func (s *Server) tunnel(x *exchange) Error {
 	up, c := x.up, x.down.(*clientConn)
 	x.unwatch()
 	x.closing = true
-	if !s.beginTunnel() {
-		x.letGo(false)
-		return failed(KindBackendBusy)
-	}
-	defer s.endTunnel()
+	s.metrics.tunnelsTotal.Inc()
 	c.keepHead()
 	if err := c.writeSwitch(&x.res); err != nil {
 		x.letGo(false)
@@ -160,7 +156,8 @@ func closeWrite(e tunnelEnd) error {
 	return e.link.closeWrite()
 }
 
-// beginTunnel takes one of MaxTunnels places.
+// beginTunnel takes one of MaxTunnels places. A request that asks for a tunnel holds one from before its backend is
+// asked: an answer of 101 that nobody could follow would have cost the backend a session.
 func (s *Server) beginTunnel() bool {
 	limit := int64(s.config().MaxTunnels)
 	if n := s.tunnels.Add(1); limit > 0 && n > limit {
@@ -168,7 +165,6 @@ func (s *Server) beginTunnel() bool {
 		s.metrics.limited[limitTunnels].Inc()
 		return false
 	}
-	s.metrics.tunnelsTotal.Inc()
 	return true
 }
 

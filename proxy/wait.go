@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"time"
 )
@@ -92,8 +93,35 @@ func (x *exchange) interruption() error {
 	return nil
 }
 
+// patiently runs f, which brings the exchange to a backend connection and may have to wait long for it. The client is
+// watched meanwhile: when it goes the context ends, and patiently returns errClientGone.
+func (x *exchange) patiently(f func(ctx context.Context) error) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	x.giveUp = cancel
+	watching := make(chan struct{})
+	timer := time.AfterFunc(watchAfter, func() {
+		defer close(watching)
+		x.down.watch()
+	})
+	err := f(ctx)
+	if !timer.Stop() {
+		<-watching
+		x.down.unwatch()
+	}
+	x.giveUp = nil
+	if x.gone.Load() {
+		return errClientGone
+	}
+	return err
+}
+
 // leave tells the exchange, from another goroutine, that its client has gone.
 func (x *exchange) leave() {
 	x.gone.Store(true)
+	if x.giveUp != nil {
+		x.giveUp()
+		return
+	}
 	x.up.link.interrupt()
 }

@@ -1,0 +1,80 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+// errNoPlace is the end of a wait in the queue.
+var errNoPlace = errors.New("no place was freed in time")
+
+// queue waits up to queueTime for a place at one of the backends, all of which are full, and makes the one that has it
+// the exchange's. The request stands in the queue of p, which was tried last; that queue is no longer than the limit.
+func (x *exchange) queue(p *pool, limit int) (*pool, Error) {
+	defer p.waiting.Add(-1)
+	if p.waiting.Add(1) > int64(limit) {
+		x.srv.metrics.limited[limitBackend].Inc()
+		return nil, failed(KindBackendBusy)
+	}
+	var got *pool
+	err := x.patiently(func(ctx context.Context) (err error) {
+		got, err = x.awaitPlace(ctx, p, limit)
+		return err
+	})
+	switch {
+	case err == nil:
+		return got, Error{}
+	case got != nil:
+		got.leave() // The client has gone as its turn came.
+	}
+	if errors.Is(err, errClientGone) {
+		return nil, Error{Kind: KindClientGone, Cause: err}
+	}
+	x.srv.metrics.limited[limitBackend].Inc()
+	return nil, failed(KindBackendBusy)
+}
+
+// awaitPlace is woken when p has a place, and looks at the others every queuePoll: a request must not be refused because
+// it stands behind a backend that is stuck while another one has room again.
+func (x *exchange) awaitPlace(ctx context.Context, p *pool, limit int) (*pool, error) {
+	timer, tick := time.NewTimer(queueTime), time.NewTicker(queuePoll)
+	defer timer.Stop()
+	defer tick.Stop()
+	for {
+		if p.enter(limit) {
+			if p.waiting.Load() > 1 && p.active.Load() < int64(limit) {
+				p.wake()
+			}
+			return p, nil
+		}
+		if other := x.enterPassedOver(limit); other != nil {
+			return other, nil
+		}
+		select {
+		case <-p.freed:
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-timer.C:
+			return nil, errNoPlace
+		}
+	}
+}
+
+// enterPassedOver takes a place at a backend that this request was refused by before. It returns nil if none has one.
+func (x *exchange) enterPassedOver(limit int) *pool {
+	list := x.route.Frontend().Backends
+	for i := range list {
+		b := &list[i]
+		if b.Err != nil || !x.route.Alive(i) || !slices.Contains(x.full, b.Key) {
+			continue
+		}
+		if p := x.srv.pools.get(b); p.enter(limit) {
+			x.index, x.backend = i, b
+			return p
+		}
+	}
+	return nil
+}
