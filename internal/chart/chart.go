@@ -1,4 +1,4 @@
-// Package chart draws figures as SVG: bars over named steps. The make targets that measure use it to
+// Package chart draws figures as SVG: bars over named steps, lying bars in groups, lines over an axis. The make targets that measure use it to
 // keep their results as pictures in docs/; nothing that serves requests does. It reads and writes no
 // file and holds no state.
 package chart
@@ -32,10 +32,7 @@ const (
 // SVG returns the figure as a document that stands alone.
 func (b Bars) SVG() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" `+
-		`viewBox="0 0 %d %d" font-family="sans-serif">`+"\n",
-		width, height, width, height)
-	s.WriteString(`<rect width="100%" height="100%" fill="#fff"/>` + "\n")
+	open(&s, height)
 	text(&s, width/2, 26, 15, b.Title)
 	text(&s, width/2, height-10, 11, b.Note)
 	top := 0.0
@@ -61,10 +58,23 @@ func (b Bars) SVG() string {
 	return s.String()
 }
 
+// open writes the beginning of a document of the given height, on white.
+func open(s *strings.Builder, height int) {
+	fmt.Fprintf(s, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" `+
+		`viewBox="0 0 %d %d" font-family="sans-serif">`+"\n",
+		width, height, width, height)
+	s.WriteString(`<rect width="100%" height="100%" fill="#fff"/>` + "\n")
+}
+
 // text writes one line that is centred on x.
 func text(s *strings.Builder, x, y float64, size int, words string) {
+	write(s, x, y, size, "middle", words)
+}
+
+// write writes one line; anchor says which part of it stands at x: start, middle or end.
+func write(s *strings.Builder, x, y float64, size int, anchor, words string) {
 	if words != "" {
-		fmt.Fprintf(s, `<text x="%.1f" y="%.1f" font-size="%d" text-anchor="middle" fill="#222">%s</text>`+"\n",
-			x, y, size, html.EscapeString(words))
+		fmt.Fprintf(s, `<text x="%.1f" y="%.1f" font-size="%d" text-anchor="%s" fill="#222">%s</text>`+"\n",
+			x, y, size, anchor, html.EscapeString(words))
 	}
 }
