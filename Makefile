@@ -28,7 +28,7 @@ SHELL         := bash
 
 .PHONY: help
 help: ## Show this list.
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##### Build and run
 
@@ -150,7 +150,48 @@ freshness: deps ## Measure how soon a change counts, with a million hosts and 1 
 scale: deps ## Measure size and speed from one host to a million; writes docs/performance.md and docs/scale.svg.
 	SCALE=1 go test -count=1 -run '^(TestScale|TestFlood.*)$$' -v -timeout 20m ./cache
 
+# What the load test needs besides Go; rivals that are missing after all are left out.
+LOADTEST_TOOLS := redis-server nginx haproxy wrk
+# WORK selects kinds of work by name (all); the page keeps what it says of the others. ROUNDS and DURATION are those
+# of each measurement, LOADTEST further flags (go run ./loadtest -h).
+WORK     ?=
+ROUNDS   ?= 5
+DURATION ?= 2s
+LOADTEST ?=
+
 .PHONY: loadtest
-loadtest: build ## Drive bin/sluice with wrk beside nginx and HAProxy on the same work, and print a table.
-	@internal/testdeps/install.sh redis-server nginx haproxy wrk
-	go run ./loadtest
+loadtest: loadtest-rivals loadtest-latency ## Measure beside nginx and HAProxy (10 min); writes docs/performance.md. WORK='small tls' selects.
+
+.PHONY: loadtest-deps
+loadtest-deps: build
+	@internal/testdeps/install.sh $(LOADTEST_TOOLS)
+	@go build -o bin/loadtest ./loadtest
+
+.PHONY: loadtest-rivals
+loadtest-rivals: loadtest-deps ## The closed-loop half of make loadtest.
+	bin/loadtest -page docs/performance.md -picture docs/rivals.svg -rounds $(ROUNDS) -duration $(DURATION) \
+		$(if $(WORK),-work '$(WORK)') $(LOADTEST)
+
+.PHONY: loadtest-latency
+loadtest-latency: loadtest-deps ## The open-loop half: latencies at 30, 60 and 90 % of capacity.
+	bin/loadtest -scenario latency -page docs/performance.md -picture docs/latency.svg -rounds 3 $(LOADTEST)
+
+.PHONY: loadtest-quick
+loadtest-quick: loadtest-deps ## See in under a minute that all kinds of work run without errors.
+	bin/loadtest -short -work small,post,tls,close,websocket -contestants sluice,nginx+log,haproxy+log
+	bin/loadtest -short -scenario latency -contestants sluice
+
+# MEMORY is how long make loadtest-memory runs.
+MEMORY ?= 30m
+
+.PHONY: loadtest-memory
+loadtest-memory: loadtest-deps ## Watch memory under mixed load for MEMORY (30m); writes docs/performance.md and docs/memory.svg.
+	bin/loadtest -scenario memory -duration $(MEMORY) -page docs/performance.md -picture docs/memory.svg $(LOADTEST)
+
+.PHONY: growth
+growth: loadtest-deps ## Measure CPU time as hosts, connections, … grow (5 min); writes docs/performance.md and docs/growth.svg.
+	bin/loadtest -scenario growth -rounds 3 -page docs/performance.md -picture docs/growth.svg $(LOADTEST)
+
+.PHONY: pgo
+pgo: loadtest-deps ## Record the profile that go build reads, cmd/sluice/default.pgo, from the load test's mix.
+	bin/loadtest -scenario profile -profile cmd/sluice/default.pgo $(LOADTEST)

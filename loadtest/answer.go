@@ -30,7 +30,7 @@ func ask(url, host string) ([]byte, error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, oneMBytes+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, largestBytes+1))
 	if err != nil {
 		return nil, err
 	}
@@ -40,6 +40,9 @@ func ask(url, host string) ([]byte, error) {
 	}
 	return body, nil
 }
+
+// largestBytes is more than any answer has.
+const largestBytes = 16 << 20
 
 // checkAnswer fails unless url answers with a body of the right size.
 func checkAnswer(url, host string, size int) error {

@@ -19,10 +19,14 @@ type contestant struct {
 	// Only sluice has these.
 	redis    *redistest.Server
 	adminURL string
+	plainURL string // without TLS, whatever the work is
 }
 
 // maker starts a contestant for one kind of work. On an error nothing is left running.
 type maker func(ctx context.Context, s *site, w work, o *options) (*contestant, error)
+
+// atRest is sluice where nothing changes, the rival of the one whose routes do.
+const atRest = "sluice at rest"
 
 // makers lists who can take part, in the order of the help text.
 var makers = []struct {
@@ -36,6 +40,9 @@ var makers = []struct {
 	{"base", "", func(ctx context.Context, s *site, w work, o *options) (*contestant, error) {
 		return startSluice(ctx, s, w, o, "base", o.base)
 	}},
+	{atRest, "", func(ctx context.Context, s *site, w work, o *options) (*contestant, error) {
+		return startSluice(ctx, s, w, o, atRest, o.sluice)
+	}},
 	{"nginx", "nginx", nginxMaker("nginx", "")},
 	{"nginx+log", "nginx", nginxMaker("nginx+log", "combined")},
 	{"nginx+buffered-log", "nginx", nginxMaker("nginx+buffered-log", "combined buffer=64k flush=1s")},
@@ -44,9 +51,11 @@ var makers = []struct {
 }
 
 func contestantNames() []string {
-	names := make([]string, len(makers))
-	for i, m := range makers {
-		names[i] = m.name
+	var names []string
+	for _, m := range makers {
+		if m.name != atRest {
+			names = append(names, m.name)
+		}
 	}
 	return names
 }
@@ -70,10 +79,10 @@ func installed(wanted []string) (present []string, absent []error) {
 	return present, absent
 }
 
-// startContestants starts everyone named in o, ready to serve w.
-func startContestants(ctx context.Context, s *site, w work, o *options) ([]*contestant, error) {
+// startContestants starts everyone named, ready to serve w.
+func startContestants(ctx context.Context, s *site, w work, o *options, names []string) ([]*contestant, error) {
 	var list []*contestant
-	for _, name := range o.contestants {
+	for _, name := range names {
 		for _, m := range makers {
 			if m.name != name {
 				continue

@@ -1,14 +1,23 @@
-// Command loadtest drives the built sluice binary with wrk beside nginx and HAProxy.
+// Command loadtest drives the built sluice binary beside nginx and HAProxy, with wrk and with
+// generators of its own.
 //
-// The default scenario, rivals, sends the same work through each contestant to the same backend,
-// in interleaved rounds, and prints medians and the ratios between them. CPU time per request,
-// taken from the kernel's account of a contestant's processes, is the figure to look at: it moves
-// least when machine, load generator and backend share a few cores. All contestants set the usual
+// The scenario rivals sends each kind of work through each contestant to the same backend, in
+// interleaved rounds, and prints medians and the ratios between them. CPU time per request, taken
+// from the kernel's account of a contestant's processes, is the figure to look at: it moves least
+// when machine, load generator and backend share a few cores. All contestants set the usual
 // forwarding fields; sluice routes through a real redis-server, writes its access log to a file
-// and has its metrics on; "+log" marks a rival that writes a log too.
+// and has its metrics on; "+log" marks a rival that writes a log too. A rival that is not installed
+// is named and left out.
 //
-// The scenario route-changes keeps sluice under load while the routes in use are rewritten a
-// hundred times a second, and fails unless every request is answered with success.
+// The others: latency measures at fixed rates, corrected for coordinated omission; growth measures
+// sluice alone as hosts, connections, backends, bodies and cores become more; memory keeps a mixed
+// load up and fails if memory grows; profile records what a profile-guided build reads;
+// route-changes keeps sluice under load while the routes in use are rewritten a hundred times a
+// second, and fails unless every request is answered with success.
+//
+// With -page a scenario writes its section of docs/performance.md, with -picture its figure. What
+// rivals knows of each kind of work stands in rivals.json beside the page, so that one can be
+// measured anew by itself.
 //
 // Everything runs on loopback, from one temporary directory, and ends with the program. Raw
 // samples are kept as JSON. With a count of errors other than zero the exit status is 1.

@@ -12,7 +12,7 @@ import (
 var haproxyTemplate = template.Must(template.New("haproxy").Parse(`
 global
   nbthread {{.Threads}}
-  maxconn 8192
+  maxconn {{.MaxConn}}
   ssl-default-bind-options ssl-min-ver TLSv1.2
 {{- if .Log}}
   log stdout format raw local0 info
@@ -23,6 +23,7 @@ defaults
   timeout server 300s
   timeout connect 5s
   timeout http-keep-alive 300s
+  timeout tunnel 300s
   http-reuse always
   option forwardfor
 {{- if .Log}}
@@ -61,7 +62,7 @@ func haproxyMaker(name string, logs bool) maker {
 		config := s.path(name + ".conf")
 		err = writeTemplate(config, haproxyTemplate, map[string]any{
 			"Threads": proxyWorkers(), "Log": logs, "Map": hostMap, "Port": port,
-			"Backend": s.backends[0], "TLS": w.tls, "PEM": s.pemFile,
+			"MaxConn": idleConnections(idleWanted) + spareConnections/2, "Backend": s.backendPort(w), "TLS": w.tls, "PEM": s.pemFile,
 		})
 		if err != nil {
 			return nil, err
@@ -80,7 +81,7 @@ func startHAProxy(c *contestant, s *site, config string, logs bool) (*process, e
 		return nil, err
 	}
 	if !logs {
-		return startProcess(c.name, nil, path, "-db", "-f", config)
+		return startProcess(c.name, nil, nil, path, "-db", "-f", config)
 	}
 	c.logFile = s.path(c.name + ".log")
 	out, err := os.OpenFile(c.logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
@@ -88,5 +89,5 @@ func startHAProxy(c *contestant, s *site, config string, logs bool) (*process, e
 		return nil, fmt.Errorf("open log of %s: %w", c.name, err)
 	}
 	defer out.Close() // HAProxy has its own descriptor.
-	return startProcess(c.name, out, path, "-db", "-f", config)
+	return startProcess(c.name, nil, out, path, "-db", "-f", config)
 }

@@ -85,6 +85,149 @@ func TestShort_RouteChangesWithoutErrors(t *testing.T) {
 	}
 }
 
+// TestShort_OtherKindsOfWork runs what wrk cannot drive alone, and writes a page of it.
+func TestShort_OtherKindsOfWork(t *testing.T) {
+	needTools(t, "wrk", "nginx", "redis-server")
+	page := samplePage(t)
+	out, r := runShort(t, "-work", "websocket,churn,idle-tls", "-contestants", "sluice,nginx", "-page", page, "-sluice", buildSluice(t))
+	if !strings.Contains(out, "churn: left out nginx: a change of routes is a reload there") {
+		t.Errorf("the output does not say who was left out:\n%s", out)
+	}
+	for _, s := range r.Samples {
+		if s.CPUMicros <= 0 || s.Rate <= 0 || s.MemoryMiB <= 0 {
+			t.Errorf("sample %+v has figures that are not positive", s)
+		}
+		if s.Work == "churn" && s.Contestant == "sluice" && s.Changes < churnRate/10 {
+			t.Errorf("%.0f changes a second, want about %d", s.Changes, churnRate)
+		}
+		if s.Work == "idle-tls" && (s.Idle == nil || s.Idle.Connections != idleOverTLS/shortIdleShare || s.Idle.BytesEach <= 0) {
+			t.Errorf("idle figures %+v of %s", s.Idle, s.Contestant)
+		}
+	}
+	text := readFile(t, page)
+	for _, want := range []string{"before", "| WebSocket messages echoed |", "| TLS 1.3 | 200 | sluice |", "change each second", "after"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page does not contain %q:\n%s", want, text)
+		}
+	}
+	// Another kind of work is added to what is there.
+	runShort(t, "-work", "small", "-contestants", "sluice", "-page", page, "-sluice", buildSluice(t))
+	text = readFile(t, page)
+	for _, want := range []string{"| small GET, keep-alive |", "| WebSocket messages echoed |"} {
+		if strings.Count(text, want) != 1 {
+			t.Errorf("the page has %q %d times, want once:\n%s", want, strings.Count(text, want), text)
+		}
+	}
+}
+
+func TestShort_LatencyWithoutErrors(t *testing.T) {
+	needTools(t, "nginx", "redis-server")
+	page := samplePage(t)
+	_, r := runShort(t, "-scenario", "latency", "-contestants", "sluice", "-page", page, "-sluice", buildSluice(t))
+	if r.Latency == nil || len(r.Latency.Samples) != len(loads) {
+		t.Fatalf("result %+v, want a sample for each of %d loads", r.Latency, len(loads))
+	}
+	for _, s := range r.Latency.Samples {
+		if s.Rate <= 0 || s.P999Millis < s.P50Millis || s.P50Millis <= 0 {
+			t.Errorf("sample %+v makes no sense", s)
+		}
+	}
+	if text := readFile(t, page); strings.Count(text, "| sluice |") != len(loads) {
+		t.Errorf("the page lacks rows:\n%s", text)
+	}
+}
+
+func TestShort_MemoryWithoutErrors(t *testing.T) {
+	needTools(t, "nginx", "redis-server")
+	page, picture := samplePage(t), filepath.Join(t.TempDir(), "memory.svg")
+	_, r := runShort(t, "-scenario", "memory", "-rate", "200", "-page", page, "-picture", picture, "-sluice", buildSluice(t))
+	if r.Memory == nil || r.Memory.Changes == 0 || r.Memory.Requests["small"] == 0 {
+		t.Fatalf("result %+v, want requests and changes", r.Memory)
+	}
+	if !strings.Contains(readFile(t, picture), "heap in use") || !strings.Contains(readFile(t, page), "| heap, lowest |") {
+		t.Error("page or picture lacks the heap")
+	}
+}
+
+func TestShort_GrowthWithoutErrors(t *testing.T) {
+	needTools(t, "wrk", "nginx", "redis-server")
+	page := samplePage(t)
+	_, r := runShort(t, "-scenario", "growth", "-series", "backends", "-page", page, "-sluice", buildSluice(t))
+	if r.Growth == nil || len((*r.Growth)["backends"]) != 2 {
+		t.Fatalf("result %+v, want two points", r.Growth)
+	}
+	if text := readFile(t, page); !strings.Contains(text, "| backends of the host |") {
+		t.Errorf("the page lacks the table:\n%s", text)
+	}
+}
+
+// samplePage is a page with a place for every scenario.
+func samplePage(t *testing.T) string {
+	t.Helper()
+	text := "before\n"
+	for _, command := range []string{"make loadtest", "make loadtest latency", "make loadtest-memory", "make growth"} {
+		text += "<!-- " + command + " -->\nold\n<!-- end of " + command + " -->\n"
+	}
+	file := filepath.Join(t.TempDir(), "page.md")
+	if err := os.WriteFile(file, []byte(text+"after\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func readFile(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestWriteSection_KeepsTheRest(t *testing.T) {
+	t.Parallel()
+	page := samplePage(t)
+	if err := writeSection(page, "make growth", "new\n"); err != nil {
+		t.Fatal(err)
+	}
+	text := readFile(t, page)
+	if !strings.Contains(text, "<!-- make growth -->\nnew\n<!-- end of make growth -->\nafter\n") || strings.Count(text, "old\n") != 3 {
+		t.Errorf("the page is\n%s", text)
+	}
+	if err := writeSection(page, "make nothing", ""); err == nil || !strings.Contains(err.Error(), "make nothing") {
+		t.Errorf("error %v for a page without the marks", err)
+	}
+}
+
+func TestJudgeMemory_FailsOnGrowth(t *testing.T) {
+	t.Parallel()
+	flat, growing := make([]memoryPoint, 100), make([]memoryPoint, 100)
+	for i := range flat {
+		flat[i] = memoryPoint{RSS: 40 << 20, Heap: 20<<20 + float64(i%7)*(1<<20)}
+		growing[i] = memoryPoint{RSS: 40 << 20, Heap: 20<<20 + float64(i)*(1<<18)}
+	}
+	if err := judgeMemory(&options{}, flat); err != nil {
+		t.Errorf("a heap that swings fails: %v", err)
+	}
+	if err := judgeMemory(&options{}, growing); err == nil || !strings.Contains(err.Error(), "heap (lowest) grew") {
+		t.Errorf("error %v for a heap that grows", err)
+	}
+	if err := judgeMemory(&options{}, flat[:3]); err == nil {
+		t.Error("three looks are enough to judge")
+	}
+}
+
+func TestParsePSS(t *testing.T) {
+	t.Parallel()
+	kib, err := parsePSS("55d0-7ffc ---p 00000000 00:00 0 [rollup]\nRss:   5000 kB\nPss:   4321 kB\nPss_Dirty: 1 kB\n")
+	if err != nil || kib != 4321 {
+		t.Errorf("parsePSS = %d, %v; want 4321", kib, err)
+	}
+	if _, err := parsePSS("Rss: 1 kB\n"); err == nil {
+		t.Error("parsePSS accepts a text without the sum")
+	}
+}
+
 func TestParseFlags_RefusesAndSaysWhy(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -123,9 +266,10 @@ func TestParseFlags_DependentDefaults(t *testing.T) {
 		rounds   int
 		duration time.Duration
 	}{
-		{"rivals", nil, 5, 5 * time.Second},
+		{"rivals", nil, 5, 2 * time.Second},
 		{"route changes", []string{"-scenario", "route-changes"}, 5, time.Minute},
-		{"short", []string{"-short"}, 1, 2 * time.Second},
+		{"short", []string{"-short"}, 1, time.Second},
+		{"short and given", []string{"-short", "-duration", "1s", "-rounds", "9", "-scenario", "memory"}, 1, time.Second},
 	}
 	for _, tt := range tests {
 		o, err := parseFlags(tt.args, io.Discard)
@@ -214,7 +358,7 @@ func TestOverlay_ReplacesKeysInsideSections(t *testing.T) {
 func TestSamplesError_NamesWhoFailed(t *testing.T) {
 	t.Parallel()
 	good := sample{Work: "small", Contestant: "nginx"}
-	bad := sample{Work: "10k", Contestant: "sluice", Round: 1, Wrk: report{Errors: wrkErrors{Status: 7}}}
+	bad := sample{Work: "10k", Contestant: "sluice", Round: 1, Report: report{Errors: wrkErrors{Status: 7}}}
 	if err := samplesError([]sample{good}); err != nil {
 		t.Errorf("error %v for samples without errors", err)
 	}
@@ -227,7 +371,7 @@ func TestSamplesError_NamesWhoFailed(t *testing.T) {
 func TestProcess_StopEndsTheWholeGroup(t *testing.T) {
 	t.Parallel()
 	// A shell that ignores SIGTERM in its child: only the group's end reaches it.
-	p, err := startProcess("shell", nil, "/bin/sh", "-c", "(trap '' TERM; exec sleep 600) & echo $!; exec sleep 600")
+	p, err := startProcess("shell", nil, nil, "/bin/sh", "-c", "(trap '' TERM; exec sleep 600) & echo $!; exec sleep 600")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,7 +404,7 @@ func TestProcess_StopEndsTheWholeGroup(t *testing.T) {
 
 func TestProcess_AwaitTellsLastWords(t *testing.T) {
 	t.Parallel()
-	p, err := startProcess("shell", nil, "/bin/sh", "-c", "echo no such option >&2; exit 3")
+	p, err := startProcess("shell", nil, nil, "/bin/sh", "-c", "echo no such option >&2; exit 3")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"strings"
 	"time"
@@ -92,3 +93,23 @@ func (m machine) print(out io.Writer) {
 		}
 	}
 }
+
+// brief is the machine in one line.
+func (m machine) brief() string {
+	words := []string{fmt.Sprintf("%d cores", m.Cores), m.CPU, "Linux " + m.Kernel, m.Versions["go"]}
+	return strings.Join(append(words, m.Time.Format("2 January 2006")), ", ")
+}
+
+// programs are the versions of those that take part.
+func (m machine) programs() []string {
+	var list []string
+	for _, name := range []string{"nginx", "haproxy", "redis-server"} {
+		if found := versionNumber.FindString(m.Versions[name]); found != "" {
+			list = append(list, name+" "+found)
+		}
+	}
+	return list
+}
+
+// versionNumber finds the number in what a program says of itself.
+var versionNumber = regexp.MustCompile(`[0-9]+\.[0-9]+\.[0-9]+`)

@@ -21,19 +21,12 @@ const (
 	exitUsage  = 2
 )
 
-// Scenarios.
-const (
-	scenarioRivals       = "rivals"
-	scenarioRouteChanges = "route-changes"
-)
-
 // Limits of what the flags accept.
 const (
 	maxRounds      = 100
 	maxDuration    = time.Hour
 	maxConnections = 2000
-	maxHosts       = 2_000_000
-	maxRate        = 10_000
+	maxRate        = 1_000_000
 )
 
 // options is what the command line asks for.
@@ -42,15 +35,17 @@ type options struct {
 	work        []string
 	contestants []string
 	styles      []string
+	series      []string
 	sluice      string
 	base        string
 	config      string
 	results     string
 	picture     string
+	page        string
+	profile     string
 	rounds      int
 	duration    time.Duration
 	connections int
-	hosts       int
 	rate        int
 	short       bool
 }
@@ -82,32 +77,35 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 // parseFlags reads and checks the command line.
 func parseFlags(args []string, errOut io.Writer) (options, error) {
 	var o options
-	var work, contestants, styles string
+	var work, contestants, styles, series string
 	f := flag.NewFlagSet("loadtest", flag.ContinueOnError)
 	f.SetOutput(errOut)
-	f.StringVar(&o.scenario, "scenario", scenarioRivals, "`name`: rivals or route-changes")
-	f.StringVar(&work, "work", "small,10k,post", "kinds of work, a `list` of "+strings.Join(workNames(), ", "))
-	f.StringVar(&contestants, "contestants", "sluice,nginx,nginx+log,haproxy,haproxy+log",
+	f.StringVar(&o.scenario, "scenario", scenarioRivals, "`name` of what to do: "+strings.Join(scenarioNames(), ", "))
+	f.StringVar(&work, "work", strings.Join(workNames(), ","), "kinds of work, a `list`")
+	f.StringVar(&contestants, "contestants", "sluice,nginx,nginx+log,haproxy+log",
 		"who takes part, a `list` of "+strings.Join(contestantNames(), ", ")+"; ratios are the first one's")
 	f.StringVar(&o.sluice, "sluice", "bin/sluice", "`path` of the sluice binary")
 	f.StringVar(&o.base, "base", "", "`path` of an older sluice binary, the contestant base")
 	f.StringVar(&o.config, "config", "", "`file` whose JSON is laid over sluice's configuration")
-	f.StringVar(&o.picture, "picture", "", "SVG `file` for a picture of CPU time per request")
+	f.StringVar(&o.picture, "picture", "", "SVG `file` for the scenario's picture")
+	f.StringVar(&o.page, "page", "", "Markdown `file` whose section of this scenario is written anew")
+	f.StringVar(&o.profile, "profile", "", "`file` for the CPU profile of the scenario profile")
 	f.StringVar(&o.results, "results", "loadtest/results", "`directory` for raw results; empty = keep none")
 	f.IntVar(&o.rounds, "rounds", 5, "interleaved rounds")
-	f.DurationVar(&o.duration, "duration", 0, "of one measurement (default 5s), or of route-changes (default 1m0s)")
+	f.DurationVar(&o.duration, "duration", 0, "of one measurement; 0 = the scenario's own")
 	f.IntVar(&o.connections, "connections", 64, "client connections")
-	f.IntVar(&o.hosts, "hosts", 100_000, "host names of the work hosts")
 	f.StringVar(&styles, "styles", strings.Join(styleNames(), ","), "`list` of ways to change a route")
-	f.IntVar(&o.rate, "rate", 100, "route changes per second")
-	f.BoolVar(&o.short, "short", false, "only see that everything runs without errors: one round of 2 s")
+	f.StringVar(&series, "series", strings.Join(seriesNames(), ","), "`list` of what grows in the scenario growth")
+	f.IntVar(&o.rate, "rate", 0, "route changes or requests per second, as the scenario has it; 0 = its own")
+	f.BoolVar(&o.short, "short", false, "only see that everything runs without errors: one short round")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
 	if f.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
-	o.work, o.contestants, o.styles = splitList(work), splitList(contestants), splitList(styles)
+	o.work, o.contestants = splitList(work), splitList(contestants)
+	o.styles, o.series = splitList(styles), splitList(series)
 	o.fillDefaults()
 	err := o.check()
 	return o, err
@@ -115,25 +113,25 @@ func parseFlags(args []string, errOut io.Writer) (options, error) {
 
 // fillDefaults sets what depends on other flags.
 func (o *options) fillDefaults() {
+	plan, _ := scenarioNamed(o.scenario) // check reports one that does not exist.
+	if o.duration == 0 {
+		o.duration = plan.duration
+	}
 	if o.short {
-		o.rounds, o.duration = 1, 2*time.Second
+		o.rounds, o.duration = 1, min(o.duration, plan.short)
+	}
+	if o.rate == 0 {
+		o.rate = max(plan.rate, 1)
 	}
 	if o.base != "" && !slices.Contains(o.contestants, "base") {
 		o.contestants = slices.Insert(o.contestants, min(1, len(o.contestants)), "base")
-	}
-	if o.duration != 0 {
-		return
-	}
-	o.duration = 5 * time.Second
-	if o.scenario == scenarioRouteChanges {
-		o.duration = time.Minute
 	}
 }
 
 // check reports the first flag that cannot be used.
 func (o *options) check() error {
-	if o.scenario != scenarioRivals && o.scenario != scenarioRouteChanges {
-		return fmt.Errorf("-scenario %q: must be %s or %s", o.scenario, scenarioRivals, scenarioRouteChanges)
+	if _, ok := scenarioNamed(o.scenario); !ok {
+		return fmt.Errorf("-scenario %q: must be one of %s", o.scenario, strings.Join(scenarioNames(), ", "))
 	}
 	if err := checkNames("-work", o.work, workNames()); err != nil {
 		return err
@@ -142,6 +140,9 @@ func (o *options) check() error {
 		return err
 	}
 	if err := checkNames("-styles", o.styles, styleNames()); err != nil {
+		return err
+	}
+	if err := checkNames("-series", o.series, seriesNames()); err != nil {
 		return err
 	}
 	if slices.Contains(o.contestants, "base") && o.base == "" {
@@ -157,7 +158,6 @@ func (o *options) check() error {
 	}{
 		{"-rounds", o.rounds, maxRounds},
 		{"-connections", o.connections, maxConnections},
-		{"-hosts", o.hosts, maxHosts},
 		{"-rate", o.rate, maxRate},
 	} {
 		if n.value < 1 || n.value > n.max {

@@ -37,7 +37,12 @@ http {
     location / {
       proxy_pass http://{{if .Map}}$pool{{else}}backend{{end}};
       proxy_http_version 1.1;
+{{- if .WebSocket}}
+      proxy_set_header Connection "upgrade";
+      proxy_set_header Upgrade $http_upgrade;
+{{- else}}
       proxy_set_header Connection "";
+{{- end}}
       proxy_set_header Host $http_host;
       proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
       proxy_set_header X-Real-IP $remote_addr;
@@ -72,7 +77,7 @@ func nginxMaker(name, logFormat string) maker {
 		config := s.path(name + ".conf")
 		err = writeTemplate(config, nginxTemplate, map[string]any{
 			"Root": os.Geteuid() == 0, "Workers": proxyWorkers(), "Dir": s.dir, "Name": name,
-			"Log": accessLog, "Map": hostMap, "Backend": s.backends[0], "Port": port,
+			"Log": accessLog, "Map": hostMap, "Backend": s.backendPort(w), "Port": port, "WebSocket": w.webSocket,
 			"TLS": w.tls, "Cert": s.certFile, "Key": s.keyFile,
 		})
 		if err != nil {

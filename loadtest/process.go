@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,9 +10,10 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"sluice/internal/redistest"
 )
 
 // stopTimeout is how long a process may take to end after SIGTERM before it is killed.
@@ -21,17 +23,19 @@ const stopTimeout = 10 * time.Second
 type process struct {
 	name string
 	cmd  *exec.Cmd
-	log  *tail
+	log  *redistest.Tail
 	done chan struct{} // closed when the process has been waited for
 }
 
-// startProcess starts argv in a process group of its own. Its standard output goes to stdout if
-// that is not nil, else into the tail that lastWords shows.
+// startProcess starts argv in a process group of its own, with env, in the form KEY=value, over this
+// program's environment. Its standard output goes to stdout if that is not nil, else into the tail
+// that error messages show.
 //
 // The process gets SIGTERM if this program dies. The kernel ties that to the thread that forked,
 // hence the goroutine that holds its thread for as long as the process lives.
-func startProcess(name string, stdout *os.File, argv ...string) (*process, error) {
-	p := &process{name: name, cmd: exec.Command(argv[0], argv[1:]...), log: &tail{}, done: make(chan struct{})}
+func startProcess(name string, env []string, stdout *os.File, argv ...string) (*process, error) {
+	p := &process{name: name, cmd: exec.Command(argv[0], argv[1:]...), log: &redistest.Tail{}, done: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if stdout != nil {
 		p.cmd.Stdout = stdout
@@ -108,11 +112,36 @@ const userHZ = 100
 // cpuTime is the user and system time that the process group has used so far. Processes that
 // have left the group's list are not counted; no contestant replaces its workers while it runs.
 func (p *process) cpuTime() (time.Duration, error) {
+	var ticks int64
+	err := p.members(func(_ string, used int64) error {
+		ticks += used
+		return nil
+	})
+	return time.Duration(ticks) * (time.Second / userHZ), err
+}
+
+// memory is what the process group has in memory, in bytes: pages that several of its processes
+// share count once (PSS).
+func (p *process) memory() (int64, error) {
+	var total int64
+	err := p.members(func(dir string, _ int64) error {
+		text, err := os.ReadFile(filepath.Join(dir, "smaps_rollup"))
+		if err != nil {
+			return err
+		}
+		kib, err := parsePSS(string(text))
+		total += kib << 10
+		return err
+	})
+	return total, err
+}
+
+// members calls f with the directory in /proc and the clock ticks used of each process of the group.
+func (p *process) members(f func(dir string, ticks int64) error) error {
 	files, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
-		return 0, err
+		return err
 	}
-	var ticks int64
 	found := false
 	for _, file := range files {
 		line, err := os.ReadFile(file)
@@ -120,18 +149,28 @@ func (p *process) cpuTime() (time.Duration, error) {
 			continue // The process ended since the listing.
 		}
 		group, used, err := parseStat(string(line))
-		if err != nil {
-			return 0, fmt.Errorf("read %s: %w", file, err)
-		}
-		if group == p.cmd.Process.Pid {
-			ticks += used
+		if err == nil && group == p.cmd.Process.Pid {
 			found = true
+			err = f(filepath.Dir(file), used)
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", file, err)
 		}
 	}
 	if !found {
-		return 0, fmt.Errorf("read cpu time: %s has ended: %s", p.name, p.log)
+		return fmt.Errorf("look at %s: it has ended: %s", p.name, p.log)
 	}
-	return time.Duration(ticks) * (time.Second / userHZ), nil
+	return nil
+}
+
+// parsePSS takes the sum from /proc/<pid>/smaps_rollup, in KiB.
+func parsePSS(text string) (int64, error) {
+	for line := range strings.Lines(text) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "Pss:" {
+			return strconv.ParseInt(f[1], 10, 64)
+		}
+	}
+	return 0, errors.New("no line begins with Pss:")
 }
 
 // parseStat takes the process group and utime+stime from a line of /proc/<pid>/stat. The fields
@@ -151,31 +190,4 @@ func parseStat(line string) (group int, ticks int64, err error) {
 	}
 	stime, err := strconv.ParseInt(f[stimeField], 10, 64)
 	return group, utime + stime, err
-}
-
-// tailBytes is how much of what a process wrote is kept for error messages.
-const tailBytes = 2000
-
-// tail keeps the last bytes written to it.
-type tail struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
-// Write implements io.Writer; it never fails.
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf = append(t.buf, p...)
-	if over := len(t.buf) - tailBytes; over > 0 {
-		t.buf = append(t.buf[:0], t.buf[over:]...)
-	}
-	return len(p), nil
-}
-
-// String is what was written last, on one line.
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return strings.Join(strings.Fields(string(t.buf)), " ")
 }

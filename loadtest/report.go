@@ -19,7 +19,7 @@ func printWork(out io.Writer, o *options, w work, samples []sample) {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	printTitles(t)
 	fmt.Fprintln(t, "errors\t")
-	for _, name := range o.contestants {
+	for _, name := range whoOf(samples) {
 		fmt.Fprint(t, name, "\t")
 		for _, f := range figures {
 			fmt.Fprintf(t, f.format+"\t", median(column(samples, name, f.of)))
@@ -27,20 +27,30 @@ func printWork(out io.Writer, o *options, w work, samples []sample) {
 		fmt.Fprintf(t, "%d\t\n", errorsOf(samples, name))
 	}
 	_ = t.Flush() // An output that is gone is no reason to stop measuring.
-	printRatios(out, o, samples)
+	printRatios(out, samples)
+	for _, one := range samples {
+		if one.Idle != nil && one.Round == 0 {
+			fmt.Fprintf(out, "%s: %d idle connections, %.0f bytes each, %.1f %% of a core\n",
+				one.Contestant, one.Idle.Connections, one.Idle.BytesEach, 100*one.Idle.CPUShare)
+		}
+		if one.Changes > 0 {
+			fmt.Fprintf(out, "%s, round %d: %.0f route changes a second\n", one.Contestant, one.Round+1, one.Changes)
+		}
+	}
 }
 
 // printRatios prints how the first contestant compares, as median and range of the rounds' ratios.
-func printRatios(out io.Writer, o *options, samples []sample) {
-	if len(o.contestants) < 2 {
+func printRatios(out io.Writer, samples []sample) {
+	names := whoOf(samples)
+	if len(names) < 2 {
 		return
 	}
-	subject := o.contestants[0]
+	subject := names[0]
 	fmt.Fprintf(out, "%s as a multiple of each rival, round by round: median (smallest to largest)\n", subject)
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	printTitles(t)
 	fmt.Fprintln(t)
-	for _, rival := range o.contestants[1:] {
+	for _, rival := range names[1:] {
 		fmt.Fprint(t, rival, "\t")
 		for _, f := range figures {
 			fmt.Fprint(t, ratio(column(samples, subject, f.of), column(samples, rival, f.of)), "\t")
@@ -63,7 +73,7 @@ func errorsOf(samples []sample, contestant string) int64 {
 	var n int64
 	for _, s := range samples {
 		if s.Contestant == contestant {
-			n += s.Wrk.Errors.total()
+			n += s.Report.Errors.total()
 		}
 	}
 	return n
@@ -75,6 +85,9 @@ type results struct {
 	Options map[string]string `json:"options"`
 	Samples []sample          `json:"samples,omitempty"`
 	Routes  *routeResult      `json:"route_changes,omitempty"`
+	Memory  *memoryResult     `json:"memory,omitempty"`
+	Latency *latencyResult    `json:"latency,omitempty"`
+	Growth  *growthResult     `json:"growth,omitempty"`
 }
 
 // describe lists the options that a reader of results needs.

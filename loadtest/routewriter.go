@@ -95,7 +95,7 @@ func newRouteWriter(client *redistest.Client, backends [2]int, styles []string) 
 		}
 		for i := range hostsPerStyle {
 			w.hosts = append(w.hosts, &routedHost{
-				name:     fmt.Sprintf("h%d.%s.test", i, style.name),
+				name:     changingHost(i, style.name),
 				style:    style,
 				backends: backends[:1],
 			})
@@ -103,6 +103,9 @@ func newRouteWriter(client *redistest.Client, backends [2]int, styles []string) 
 	}
 	return w
 }
+
+// changingHost is the i-th name that a style rewrites.
+func changingHost(i int, style string) string { return fmt.Sprintf("h%d.%s.test", i, style) }
 
 // seed writes the first lists and the wildcard.
 func (w *routeWriter) seed() error {

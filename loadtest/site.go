@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,12 +21,17 @@ const readyTimeout = 30 * time.Second
 // site is what all contestants share: a directory, a certificate, and one nginx worker that
 // answers on two ports as two backends.
 type site struct {
-	dir      string
-	backends [2]int // ports
-	certFile string // PEM certificate
-	keyFile  string // PEM key
-	pemFile  string // both, as HAProxy wants them
-	nginx    *process
+	dir       string
+	backends  [2]int // ports
+	certFile  string // PEM certificate
+	keyFile   string // PEM key
+	pemFile   string // both, as HAProxy wants them
+	nginx     *process
+	crowd     *process     // many backends, for the scenario growth
+	echoes    *http.Server // WebSocket backend
+	echoPort  int
+	crowdPort int
+	frame     []byte // a client's WebSocket message
 }
 
 // newSite prepares the directory and starts the backend.
@@ -38,7 +45,7 @@ func newSite(ctx context.Context) (*site, error) {
 		s.close()
 		return nil, err
 	}
-	if err := s.startBackend(ctx); err != nil {
+	if err := errors.Join(s.startEcho(), s.startBackends(ctx)); err != nil {
 		s.close()
 		return nil, err
 	}
@@ -47,8 +54,13 @@ func newSite(ctx context.Context) (*site, error) {
 
 // close stops the backend and removes the directory.
 func (s *site) close() {
-	if s.nginx != nil {
-		s.nginx.stop()
+	for _, p := range []*process{s.nginx, s.crowd} {
+		if p != nil {
+			p.stop()
+		}
+	}
+	if s.echoes != nil {
+		_ = s.echoes.Close() // Its clients are gone, or have lost it with this program.
 	}
 	_ = os.RemoveAll(s.dir) // A temporary directory; the system cleans up what is left.
 }
@@ -58,7 +70,11 @@ func (s *site) prepare() error {
 	if err := os.Mkdir(s.path("www"), 0o755); err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
-	for name, size := range map[string]int{"10k": tenKBytes, "1m": oneMBytes} {
+	files := map[string]int{"10k": tenKBytes, "1m": oneMBytes}
+	for _, size := range bodySizes {
+		files[fmt.Sprintf("b%d", size)] = size
+	}
+	for name, size := range files {
 		if err := os.WriteFile(s.path("www", name), bytes.Repeat([]byte("x"), size), 0o644); err != nil {
 			return fmt.Errorf("write answer: %w", err)
 		}
@@ -91,7 +107,7 @@ http {
   default_type text/plain;
   server {
 {{- range .Backends}}
-    listen 127.0.0.1:{{.}} backlog=4096;
+    listen {{.}} backlog=4096;
 {{- end}}
     root {{.Dir}}/www;
     location = /small { return 200 "{{.Small}}"; }
@@ -106,25 +122,35 @@ const nginxHead = `{{if .Root}}user root;
 daemon off;
 pid {{.Dir}}/{{.Name}}.pid;
 error_log {{.Dir}}/{{.Name}}-error.log warn;
-events { worker_connections 8192; }
+events { worker_connections 16384; }
 `
 
-// startBackend starts the nginx behind the contestants.
-func (s *site) startBackend(ctx context.Context) error {
-	config := s.path("backend.conf")
-	err := writeTemplate(config, backendTemplate, map[string]any{
-		"Root": os.Geteuid() == 0, "Workers": 1, "Dir": s.dir, "Name": "backend",
-		"Backends": s.backends[:], "Small": string(bytes.Repeat([]byte("x"), smallBytes)),
-	})
-	if err != nil {
-		return err
+// startBackends starts the nginx behind the contestants.
+func (s *site) startBackends(ctx context.Context) error {
+	var addresses []string
+	for _, port := range s.backends {
+		addresses = append(addresses, fmt.Sprintf("127.0.0.1:%d", port))
 	}
-	if s.nginx, err = startNginx(s, "backend", config); err != nil {
+	var err error
+	if s.nginx, err = s.startBackend("backend", addresses); err != nil {
 		return err
 	}
 	return s.nginx.await(ctx, readyTimeout, func() error {
-		return checkAnswer(fmt.Sprintf("http://127.0.0.1:%d/small", s.backends[0]), hostName(0), smallBytes)
+		return checkAnswer("http://"+addresses[0]+"/small", hostName(0), smallBytes)
 	})
+}
+
+// startBackend starts one nginx worker that answers on all addresses.
+func (s *site) startBackend(name string, addresses []string) (*process, error) {
+	config := s.path(name + ".conf")
+	err := writeTemplate(config, backendTemplate, map[string]any{
+		"Root": os.Geteuid() == 0, "Workers": 1, "Dir": s.dir, "Name": name,
+		"Backends": addresses, "Small": string(bytes.Repeat([]byte("x"), smallBytes)),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return startNginx(s, name, config)
 }
 
 // startNginx starts an nginx with the given configuration. -e keeps it away from the system's log.
@@ -133,7 +159,7 @@ func startNginx(s *site, name, config string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return startProcess(name, nil, path, "-c", config, "-e", s.path(name+"-error.log"), "-p", s.dir)
+	return startProcess(name, nil, nil, path, "-c", config, "-e", s.path(name+"-error.log"), "-p", s.dir)
 }
 
 // lookTool finds a program that comes from the system's packages, also where PATH lacks sbin.

@@ -22,7 +22,7 @@ func startSluice(ctx context.Context, s *site, w work, o *options, name, binary 
 		return nil, fmt.Errorf("start redis-server: %w", err)
 	}
 	c := &contestant{name: name, logFile: s.path(name + ".log"), redis: redis}
-	err = seedRoutes(redis, w.hosts, s.backends[0])
+	err = seedRoutes(redis, w.hosts, s.backendURLs(w))
 	if err == nil {
 		err = c.launch(s, w, o, binary, redis.URL())
 	}
@@ -44,7 +44,7 @@ func (c *contestant) launch(s *site, w work, o *options, binary, driver string) 
 		return err
 	}
 	c.url, c.adminURL = proxyURL(w, port), localURL(adminPort)
-	config, err := sluiceConfig(s, w, c.logFile, driver, port, adminPort)
+	config, err := c.config(s, w, driver, port, adminPort)
 	if err == nil && o.config != "" {
 		err = overlayFile(config, o.config)
 	}
@@ -59,32 +59,35 @@ func (c *contestant) launch(s *site, w work, o *options, binary, driver string) 
 	if err := os.WriteFile(file, text, 0o644); err != nil {
 		return fmt.Errorf("write configuration: %w", err)
 	}
-	c.proc, err = startProcess(c.name, nil, binary, "-c", file)
+	c.proc, err = startProcess(c.name, w.env, nil, binary, "-c", file)
 	return err
 }
 
-// sluiceConfig is a configuration file in Hipache's form.
-func sluiceConfig(s *site, w work, logFile, driver string, port, adminPort int) (map[string]any, error) {
+// config is a configuration file in Hipache's form. There is always a plain listener, at plainURL.
+func (c *contestant) config(s *site, w work, driver string, port, adminPort int) (map[string]any, error) {
 	config := map[string]any{
-		"server": map[string]any{"accessLog": logFile},
+		"server": map[string]any{"accessLog": c.logFile},
 		"admin":  map[string]any{"bind": "127.0.0.1", "port": adminPort},
 		"driver": driver,
 	}
 	if os.Geteuid() == 0 {
 		config["user"], config["group"] = "root", "root"
 	}
-	listener := map[string]any{"bind": []string{"127.0.0.1"}, "port": port}
-	if !w.tls {
-		config["http"] = listener
-		return config, nil
+	if w.idle > 0 {
+		// Its own limit leaves each client room for a connection to a backend, which idle ones do not take.
+		overlay(config, map[string]any{"server": map[string]any{"maxConnections": w.idle + spareConnections}})
 	}
-	listener["cert"], listener["key"] = s.certFile, s.keyFile
-	config["https"] = listener
-	// There is always a plain listener; this one is never asked.
-	plain, err := freePort()
-	if err != nil {
-		return nil, err
+	plain := port
+	if w.tls {
+		var err error
+		if plain, err = freePort(); err != nil {
+			return nil, err
+		}
+		config["https"] = map[string]any{
+			"bind": []string{"127.0.0.1"}, "port": port, "cert": s.certFile, "key": s.keyFile,
+		}
 	}
+	c.plainURL = localURL(plain)
 	config["http"] = map[string]any{"bind": []string{"127.0.0.1"}, "port": plain}
 	return config, nil
 }
@@ -116,8 +119,8 @@ func overlay(config, over map[string]any) {
 	}
 }
 
-// seedRoutes writes frontend:<name> for each name, with one backend.
-func seedRoutes(redis *redistest.Server, hosts, backend int) error {
+// seedRoutes writes frontend:<name> for each name, with the given backends, in a pipeline.
+func seedRoutes(redis *redistest.Server, hosts int, backends []string) error {
 	client, err := redistest.Dial("tcp", redis.Addr())
 	if err != nil {
 		return fmt.Errorf("seed routes: %w", err)
@@ -126,7 +129,7 @@ func seedRoutes(redis *redistest.Server, hosts, backend int) error {
 	const window = 1000 // replies outstanding, so that neither side's buffer fills up
 	for i := range hosts {
 		host := hostName(i)
-		if err := client.Send("RPUSH", "frontend:"+host, host, localURL(backend)); err != nil {
+		if err := client.Send(rpush("frontend:"+host, host, backends)...); err != nil {
 			return fmt.Errorf("seed routes: %w", err)
 		}
 		if pending := i%window + 1; pending == window || i == hosts-1 {

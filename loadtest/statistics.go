@@ -17,6 +17,8 @@ var figures = []figure{
 	{"requests/s", "%.0f", func(s sample) float64 { return s.Rate }},
 	{"p50 ms", "%.2f", func(s sample) float64 { return s.P50Millis }},
 	{"p99 ms", "%.2f", func(s sample) float64 { return s.P99Millis }},
+	{"p99.9 ms", "%.2f", func(s sample) float64 { return s.P999Millis }},
+	{"MiB", "%.1f", func(s sample) float64 { return s.MemoryMiB }},
 }
 
 // median returns the middle of values, or the mean of the two in the middle; values are not empty.
@@ -38,6 +40,17 @@ func column(samples []sample, contestant string, of func(sample) float64) []floa
 		}
 	}
 	return values
+}
+
+// whoOf lists the contestants of samples, in the order of the first round.
+func whoOf(samples []sample) []string {
+	var names []string
+	for _, one := range samples {
+		if !slices.Contains(names, one.Contestant) {
+			names = append(names, one.Contestant)
+		}
+	}
+	return names
 }
 
 // spread is the median of several ratios with the smallest and the largest of them.

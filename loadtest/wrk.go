@@ -20,19 +20,21 @@ const reportScript = `
 function done(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(
-    'REPORT {"requests":%d,"micros":%d,"p50":%d,"p99":%d,"max":%d,' ..
+    'REPORT {"requests":%d,"micros":%d,"p50":%d,"p99":%d,"p999":%d,"max":%d,' ..
     '"errors":{"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d}}\n',
-    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), latency.max,
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+    latency:percentile(99.9), latency.max,
     e.connect, e.read, e.write, e.status, e.timeout))
 end
 `
 
-// report is what wrk says about one run. Latencies are in microseconds.
+// report is what wrk, or a generator of our own, says about one run. Latencies are in microseconds.
 type report struct {
 	Requests int64     `json:"requests"`
 	Micros   int64     `json:"micros"`
 	P50      int64     `json:"p50"`
 	P99      int64     `json:"p99"`
+	P999     int64     `json:"p999"`
 	Max      int64     `json:"max"`
 	Errors   wrkErrors `json:"errors"`
 }

@@ -7,8 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
-	"sync"
 	"syscall"
 )
 
@@ -22,7 +20,7 @@ var errMissing = errors.New("redis-server, or what REDISTEST_SERVER names, is no
 // process is one run of redis-server.
 type process struct {
 	cmd  *exec.Cmd
-	log  *tail
+	log  *Tail
 	done chan struct{} // closed when the process has been waited for
 }
 
@@ -34,7 +32,7 @@ func startProcess(args []string) (*process, error) {
 	if err != nil {
 		return nil, errMissing
 	}
-	p := &process{cmd: exec.Command(path, args...), log: &tail{}, done: make(chan struct{})}
+	p := &process{cmd: exec.Command(path, args...), log: &Tail{}, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)
@@ -62,32 +60,4 @@ func (p *process) kill() {
 }
 
 // lastWords is the end of the server's log on one line.
-func (p *process) lastWords() string {
-	return strings.Join(strings.Fields(p.log.String()), " ")
-}
-
-// tailBytes is how much of its log a server's last words may be.
-const tailBytes = 600
-
-// tail keeps the last bytes written to it.
-type tail struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
-// Write implements io.Writer; it never fails.
-func (l *tail) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.buf = append(l.buf, p...)
-	if over := len(l.buf) - tailBytes; over > 0 {
-		l.buf = append(l.buf[:0], l.buf[over:]...)
-	}
-	return len(p), nil
-}
-
-func (l *tail) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return string(l.buf)
-}
+func (p *process) lastWords() string { return p.log.String() }

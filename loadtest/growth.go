@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"sluice/internal/chart"
+)
+
+// growthSeries is one quantity that grows while the rest stays.
+type growthSeries struct {
+	name   string
+	title  string
+	values []int
+	work   func(s *site, value int) work
+}
+
+// bodySizes are those of the answers in their series.
+var bodySizes = []int{128, 1 << 10, tenKBytes, 100 << 10, oneMBytes, 10 << 20}
+
+// maxClients is the most connections that send at once: each takes two files in sluice.
+const maxClients = 8000
+
+func seriesNames() []string {
+	var names []string
+	for _, series := range everySeries() {
+		names = append(names, series.name)
+	}
+	return names
+}
+
+// growing are the series that o asks for; in the short form each has two values.
+func growing(o *options) []growthSeries {
+	var list []growthSeries
+	for _, series := range everySeries() {
+		if !slices.Contains(o.series, series.name) {
+			continue
+		}
+		if o.short {
+			series.values = series.values[:2]
+		}
+		list = append(list, series)
+	}
+	return list
+}
+
+// everySeries lists the series. Small GETs over the flag's connections to one host with one backend,
+// unless the series says otherwise.
+func everySeries() []growthSeries {
+	small := func(change func(w *work)) work {
+		w := workNamed("small")
+		change(&w)
+		return w
+	}
+	return []growthSeries{
+		{"hosts", "hosts in the table, asked for at random", []int{1, 100, 10_000, 100_000, 1_000_000},
+			func(_ *site, n int) work { return small(func(w *work) { w.hosts = n }) }},
+		{"connections", "client connections, all of them busy", []int{1, 10, 100, 1000, maxClients},
+			func(_ *site, n int) work { return small(func(w *work) { w.clients = n }) }},
+		{"backends", "backends of the host", []int{1, 10, 100, 1000},
+			func(s *site, n int) work { return small(func(w *work) { w.backends = s.crowdURLs(n) }) }},
+		{"body", "bytes of the answer's body", bodySizes,
+			func(_ *site, n int) work {
+				return small(func(w *work) { w.path, w.answer = fmt.Sprintf("/b%d", n), n })
+			}},
+		{"GOMAXPROCS", "cores that sluice may use (GOMAXPROCS)", []int{1, 2},
+			func(_ *site, n int) work {
+				return small(func(w *work) { w.env = []string{fmt.Sprintf("GOMAXPROCS=%d", n)} })
+			}},
+	}
+}
+
+// growthPoint is what one value costs: medians of the rounds.
+type growthPoint struct {
+	Value     int     `json:"value"`
+	CPUMicros float64 `json:"cpu_micros_per_request"`
+	Rate      float64 `json:"requests_per_second"`
+	P99Millis float64 `json:"p99_ms"`
+	MemoryMiB float64 `json:"memory_mib"`
+	Errors    int64   `json:"errors"`
+}
+
+// growthResult is what the scenario leaves behind, by the name of the series.
+type growthResult map[string][]growthPoint
+
+// runGrowth measures every series.
+func runGrowth(ctx context.Context, s *site, o *options, m machine, out io.Writer) error {
+	if err := s.startCrowd(ctx); err != nil {
+		return err
+	}
+	result := growthResult{}
+	var all []sample
+	for _, series := range growing(o) {
+		points, samples, err := measureSeries(ctx, s, o, series)
+		if err != nil {
+			return fmt.Errorf("growth with %s: %w", series.name, err)
+		}
+		result[series.name] = points
+		all = append(all, samples...)
+		printSeries(out, series, points)
+	}
+	err := saveResults(o, out, results{Machine: m, Options: describe(o), Growth: &result})
+	return errors.Join(err, samplesError(all),
+		saveText(o.picture, growthPicture(growing(o), result)),
+		writeSection(o.page, "make growth", growthText(o, m, result)))
+}
+
+// measureSeries starts sluice once for each value, at the same time, and measures them in turns.
+func measureSeries(ctx context.Context, s *site, o *options, series growthSeries) ([]growthPoint, []sample, error) {
+	var entrants []entrant
+	defer func() {
+		for _, e := range entrants {
+			e.stop()
+		}
+	}()
+	for _, value := range series.values {
+		w := series.work(s, value)
+		c, err := startSluice(ctx, s, w, o, fmt.Sprintf("%s-%d", series.name, value), o.sluice)
+		if err != nil {
+			return nil, nil, err
+		}
+		entrants = append(entrants, entrant{c, w})
+	}
+	samples, err := interleave(ctx, s, o, entrants)
+	if err != nil {
+		return nil, nil, err
+	}
+	points := make([]growthPoint, len(entrants))
+	for i, e := range entrants {
+		points[i] = growthPoint{
+			Value:     series.values[i],
+			CPUMicros: median(column(samples, e.name, cpuOf)),
+			Rate:      median(column(samples, e.name, rateOf)),
+			P99Millis: median(column(samples, e.name, p99Of)),
+			MemoryMiB: median(column(samples, e.name, func(s sample) float64 { return s.MemoryMiB })),
+			Errors:    errorsOf(samples, e.name),
+		}
+	}
+	return points, samples, nil
+}
+
+// crowdBackends is how many backends the series of them has at most.
+const crowdBackends = 1000
+
+// crowdAddress is the i-th of many backends: all on one port, each with a loopback address of its own.
+func crowdAddress(i, port int) string {
+	const perNet = 250
+	return fmt.Sprintf("127.1.%d.%d:%d", i/perNet, i%perNet+1, port)
+}
+
+// crowdURLs are n backends; a single one is the usual one.
+func (s *site) crowdURLs(n int) []string {
+	if n == 1 {
+		return nil
+	}
+	urls := make([]string, n)
+	for i := range urls {
+		urls[i] = "http://" + crowdAddress(i, s.crowdPort)
+	}
+	return urls
+}
+
+// startCrowd starts one more nginx that answers on many addresses.
+func (s *site) startCrowd(ctx context.Context) error {
+	port, err := freePort()
+	if err != nil {
+		return err
+	}
+	s.crowdPort = port
+	addresses := make([]string, crowdBackends)
+	for i := range addresses {
+		addresses[i] = crowdAddress(i, port)
+	}
+	if s.crowd, err = s.startBackend("crowd", addresses); err != nil {
+		return err
+	}
+	return s.crowd.await(ctx, readyTimeout, func() error {
+		return checkAnswer("http://"+addresses[0]+"/small", hostName(0), smallBytes)
+	})
+}
+
+// printSeries prints one table.
+func printSeries(out io.Writer, series growthSeries, points []growthPoint) {
+	fmt.Fprintf(out, "\nby %s\n", series.title)
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, series.name, "\tCPU µs/req\trequests/s\tp99 ms\tMiB\terrors\t")
+	for _, p := range points {
+		fmt.Fprintf(t, "%d\t%.1f\t%.0f\t%.2f\t%.0f\t%d\t\n", p.Value, p.CPUMicros, p.Rate, p.P99Millis, p.MemoryMiB, p.Errors)
+	}
+	_ = t.Flush() // An output that is gone is no reason to stop.
+}
+
+// growthText is the page's section.
+func growthText(o *options, m machine, r growthResult) string {
+	var b strings.Builder
+	for _, series := range growing(o) {
+		fmt.Fprintf(&b, "| %s | CPU µs/request | requests/s | p99 ms | memory MiB |\n|---|---|---|---|---|\n", series.title)
+		for _, p := range r[series.name] {
+			fmt.Fprintf(&b, "| %d | %.1f | %.0f | %.2f | %.0f |\n", p.Value, p.CPUMicros, p.Rate, p.P99Millis, p.MemoryMiB)
+		}
+		b.WriteString("\n")
+	}
+	fmt.Fprintf(&b, "![CPU time per request as quantities grow](growth.svg)\n\nsluice alone; small GETs over %d connections "+
+		"to one host with one backend, but for what grows. %s; medians of %d interleaved rounds of %v.\n",
+		o.connections, m.brief(), o.rounds, o.duration)
+	return b.String()
+}
+
+// growthPicture draws hosts, connections and backends, whose requests are alike, as multiples of
+// what the smallest value costs.
+func growthPicture(list []growthSeries, r growthResult) string {
+	figure := chart.Lines{
+		Title: "CPU time per request, as a multiple of the least", FormatX: "%.0f", FormatY: "%.1f", LogX: true,
+	}
+	for _, series := range list {
+		points := r[series.name]
+		if series.name == "body" || series.name == "GOMAXPROCS" || len(points) == 0 {
+			continue
+		}
+		least := points[0].CPUMicros
+		for _, p := range points {
+			least = min(least, p.CPUMicros)
+		}
+		line := chart.Line{Name: series.name, Dots: true}
+		for _, p := range points {
+			line.X, line.Y = append(line.X, float64(p.Value)), append(line.Y, p.CPUMicros/least)
+		}
+		figure.Lines = append(figure.Lines, line)
+	}
+	return figure.SVG()
+}

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"sluice/internal/chart"
+)
+
+// loads are the shares of the first contestant's capacity at which latencies are taken.
+var loads = []float64{0.3, 0.6, 0.9}
+
+// capacityRounds is how often each contestant's capacity is taken.
+const capacityRounds = 3
+
+// latencyResult is what the scenario leaves behind.
+type latencyResult struct {
+	Capacity map[string]float64 `json:"capacity"` // by contestant
+	Rates    []float64          `json:"rates"`    // requests per second
+	Samples  []sample           `json:"samples"`  // Work is the name of the load
+}
+
+// runLatency measures latencies at fixed rates, the same for all: shares of the first contestant's
+// capacity with the same generator.
+func runLatency(ctx context.Context, s *site, o *options, m machine, out io.Writer) error {
+	w := workNamed("small")
+	names, _ := w.contestants(o)
+	contestants, err := startContestants(ctx, s, w, o, names)
+	if err != nil {
+		return err
+	}
+	defer stopContestants(contestants)
+	result, err := measureLatency(ctx, o, w, contestants)
+	if err != nil {
+		return err
+	}
+	printLatency(out, o, names, result)
+	err = saveResults(o, out, results{Machine: m, Options: describe(o), Latency: &result})
+	return errors.Join(err, samplesError(result.Samples),
+		saveText(o.picture, latencyPicture(names, result)),
+		writeSection(o.page, "make loadtest latency", latencyText(o, m, names, result)))
+}
+
+// measureLatency takes the capacities, then the latencies.
+func measureLatency(ctx context.Context, o *options, w work, contestants []*contestant) (latencyResult, error) {
+	result := latencyResult{Capacity: map[string]float64{}}
+	capacities := map[string][]float64{}
+	for range min(o.rounds, capacityRounds) {
+		for _, c := range contestants {
+			one, err := latencyOf(ctx, c, o, w, 0)
+			if err != nil {
+				return result, err
+			}
+			capacities[c.name] = append(capacities[c.name], one.Rate)
+		}
+	}
+	for name, rates := range capacities {
+		result.Capacity[name] = median(rates)
+	}
+	for _, load := range loads {
+		result.Rates = append(result.Rates, load*result.Capacity[contestants[0].name])
+	}
+	for round := range o.rounds {
+		for i, load := range loads {
+			for j := range contestants {
+				c := contestants[(round+j)%len(contestants)]
+				one, err := latencyOf(ctx, c, o, w, result.Rates[i])
+				if err != nil {
+					return result, err
+				}
+				one.Round, one.Work = round, loadName(load)
+				result.Samples = append(result.Samples, one)
+			}
+		}
+	}
+	return result, nil
+}
+
+func loadName(load float64) string { return fmt.Sprintf("%.0f %%", 100*load) }
+
+// latencyOf takes one sample at a rate; 0 is as fast as answers come.
+func latencyOf(ctx context.Context, c *contestant, o *options, w work, rate float64) (sample, error) {
+	if ctx.Err() != nil {
+		return sample{}, ctx.Err()
+	}
+	before, err := c.proc.cpuTime()
+	if err != nil {
+		return sample{}, err
+	}
+	r, err := runOpenLoop(c.url, w, o.connections, rate, o.duration)
+	if err != nil {
+		return sample{}, fmt.Errorf("measure %s: %w", c.name, err)
+	}
+	after, err := c.proc.cpuTime()
+	if err != nil {
+		return sample{}, err
+	}
+	time.Sleep(50 * time.Millisecond) // What was closed is gone before the next one's turn.
+	return newSample(c.name, w.name, after-before, r), c.cutLog()
+}
+
+// latencyFigures are the columns of the table.
+var latencyFigures = []figure{figures[2], figures[3], figures[4], figures[0]}
+
+// printLatency prints the table.
+func printLatency(out io.Writer, o *options, names []string, r latencyResult) {
+	fmt.Fprintf(out, "\nlatency of small GETs at fixed rates, %d connections, %v a measurement, medians of rounds: %d\n",
+		o.connections, o.duration, o.rounds)
+	for _, name := range names {
+		fmt.Fprintf(out, "  capacity of %s with this generator: %.0f requests/s\n", name, r.Capacity[name])
+	}
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(t, "load\tfor\t")
+	for _, f := range latencyFigures {
+		fmt.Fprint(t, f.title, "\t")
+	}
+	fmt.Fprintln(t)
+	for _, load := range loads {
+		for _, name := range names {
+			fmt.Fprint(t, loadName(load), "\t", name, "\t")
+			for _, f := range latencyFigures {
+				fmt.Fprintf(t, f.format+"\t", median(column(ofWork(r.Samples, loadName(load)), name, f.of)))
+			}
+			fmt.Fprintln(t)
+		}
+	}
+	_ = t.Flush() // An output that is gone is no reason to stop.
+}
+
+// latencyText is the page's section.
+func latencyText(o *options, m machine, names []string, r latencyResult) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "| small GETs per second | | p50 ms | p99 ms | p99.9 ms | CPU µs/request |\n|---|---|---|---|---|---|\n")
+	for i, load := range loads {
+		for _, name := range names {
+			fmt.Fprintf(&b, "| %.0f (%s) | %s |", r.Rates[i], loadName(load), name)
+			for _, f := range latencyFigures {
+				fmt.Fprintf(&b, " "+f.format+" |", median(column(ofWork(r.Samples, loadName(load)), name, f.of)))
+			}
+			b.WriteString("\n")
+		}
+	}
+	capacities := make([]string, 0, len(names))
+	for _, name := range names {
+		capacities = append(capacities, fmt.Sprintf("%s %.0f", name, r.Capacity[name]))
+	}
+	fmt.Fprintf(&b, "\n![p99 at fixed rates](latency.svg)\n\nThe shares are of %s's capacity with this generator, "+
+		"which takes more of the machine than wrk does. Capacities with it, in requests/s: %s. %s; %s; %d connections, "+
+		"medians of %d interleaved rounds of %v.\n", names[0], strings.Join(capacities, ", "), m.brief(),
+		strings.Join(m.programs(), ", "), o.connections, o.rounds, o.duration)
+	return b.String()
+}
+
+// latencyPicture draws the 99th percentiles.
+func latencyPicture(names []string, r latencyResult) string {
+	figure := chart.Groups{Title: "99th percentile at fixed rates; shorter is better", Format: "%.2f ms"}
+	for i, load := range loads {
+		group := chart.Group{Title: fmt.Sprintf("%.0f requests/s, %s of sluice's capacity", r.Rates[i], loadName(load))}
+		for _, name := range names {
+			value := median(column(ofWork(r.Samples, loadName(load)), name, p99Of))
+			group.Bars = append(group.Bars, chart.Bar{Name: name, Value: value, Ours: slices.Index(names, name) == 0})
+		}
+		figure.Groups = append(figure.Groups, group)
+	}
+	return figure.SVG()
+}

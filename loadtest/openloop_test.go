@@ -1,0 +1,85 @@
+package main
+
+import (
+	"net"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// serveFor starts a server for the open loop.
+func serveFor(t *testing.T, handler http.HandlerFunc) string {
+	t.Helper()
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: handler}
+	go func() { _ = server.Serve(ln) }()
+	t.Cleanup(func() { _ = server.Close() })
+	return "http://" + ln.Addr().String()
+}
+
+// TestOpenLoop_ChargesForWhatWaits stalls all answers for half a second once. A closed loop would see
+// one slow request on each connection; by the schedule half of all requests were due meanwhile, and
+// waited a quarter of a second on average.
+func TestOpenLoop_ChargesForWhatWaits(t *testing.T) {
+	t.Parallel()
+	const rate, connections, stall = 200, 2, 500 * time.Millisecond
+	var asked atomic.Int64
+	stalledUntil := atomic.Pointer[time.Time]{}
+	url := serveFor(t, func(w http.ResponseWriter, _ *http.Request) {
+		// The first request learns the length of an answer; the loop begins with the second.
+		if asked.Add(1) == 2 {
+			until := time.Now().Add(stall)
+			stalledUntil.Store(&until)
+		}
+		if until := stalledUntil.Load(); until != nil {
+			time.Sleep(time.Until(*until))
+		}
+		_, _ = w.Write([]byte("small"))
+	})
+	r, err := runOpenLoop(url, work{path: "/"}, connections, rate, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Errors.total() != 0 || r.Requests < rate*8/10 || r.Requests > rate*12/10 {
+		t.Errorf("%d requests, errors %v; want about %d", r.Requests, r.Errors, rate)
+	}
+	if r.P99 < 200_000 {
+		t.Errorf("p99 is %d µs, want what the stall cost those that were due", r.P99)
+	}
+}
+
+func TestOpenLoop_KeepsTheRate(t *testing.T) {
+	t.Parallel()
+	url := serveFor(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("small")) })
+	const rate = 300
+	r, err := runOpenLoop(url, work{path: "/"}, 4, rate, time.Second)
+	if err != nil || r.Requests != rate {
+		t.Errorf("%d requests, %v; want exactly %d: each that was due counts", r.Requests, err, rate)
+	}
+	if closed, err := runOpenLoop(url, work{path: "/"}, 4, 0, time.Second); err != nil || closed.Requests < rate {
+		t.Errorf("%d requests, %v as fast as answers come", closed.Requests, err)
+	}
+}
+
+func TestOpenLoop_CountsBrokenConnections(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	url := serveFor(t, func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1) == 20 {
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = w.Write([]byte("small"))
+	})
+	r, err := runOpenLoop(url, work{path: "/"}, 4, 100, time.Second)
+	if err != nil || r.Errors.total() != 1 {
+		t.Errorf("errors %v, %v; want one", r.Errors, err)
+	}
+	refusing := serveFor(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusBadGateway) })
+	if _, err := runOpenLoop(refusing, work{path: "/"}, 1, 100, time.Second); err == nil {
+		t.Error("answers of 502 are taken for good ones")
+	}
+}
