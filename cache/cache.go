@@ -43,11 +43,7 @@ type Cache struct {
 	saved  *snapshot
 	sweep  *sweeper
 
-	// epoch is odd while the watch is up. A value is fresh only in the epoch it was read in.
-	epoch atomic.Uint64
-	// gen counts changes of wildcard lists. What a name without a list resolved to counts only in
-	// the generation it was resolved in, so one change reaches any number of names at once.
-	gen   atomic.Uint64
+	validity
 	ready atomic.Bool
 	// stalled tells that a read took longer than refreshWait, and that none has succeeded since.
 	stalled atomic.Bool
@@ -68,6 +64,26 @@ type Cache struct {
 	runs        sync.WaitGroup
 	lifetime    context.Context
 	closeOnce   sync.Once
+}
+
+// validity is what each hit reads besides its entry. It has a cache line of its own, so that what is
+// written more often does not take it away from the other cores.
+type validity struct {
+	_ [64]byte
+	// epoch is odd while the watch is up. A value is fresh only in the epoch it was read in.
+	epoch atomic.Uint64
+	// gen counts changes of wildcard lists. What a name without a list resolved to counts only in
+	// the generation it was resolved in, so one change reaches any number of names at once.
+	gen   atomic.Uint32
+	clock coarseClock
+	_     [64]byte
+}
+
+// wildcardsChanged outdates what names without a list resolved to.
+func (v *validity) wildcardsChanged() {
+	if v.gen.Add(1) == 0 {
+		v.gen.Add(1) // 0 means not resolved yet
+	}
 }
 
 // flush remembers the last push that said "everything may have changed".
@@ -104,6 +120,7 @@ func New(o Options) (*Cache, error) {
 	}
 	c.epoch.Store(firstEpoch)
 	c.gen.Store(1)
+	c.clock.set(c.now())
 	c.spaces[exactSpace].limit = o.MaxHosts
 	c.spaces[derivedSpace].limit = o.MaxDerivedHosts
 	c.spaces[unknownSpace].limit = o.MaxUnknownHosts
@@ -134,6 +151,7 @@ func (c *Cache) Start(ctx context.Context) error {
 		c.cancel()
 		return err
 	}
+	c.runs.Go(func() { c.keepTime(c.lifetime) })
 	c.runs.Go(func() { c.marker.run(c.lifetime) })
 	c.runs.Go(func() { c.watchChecker(c.lifetime) })
 	c.runs.Go(func() { c.sweep.run(c.lifetime) })

@@ -58,7 +58,7 @@ func (c *Cache) listChanged(name string) {
 	c.outdate(name, true)
 	if name != "" && name[0] == '*' {
 		// After the entry: whoever sees the new generation also sees the entry outdated.
-		c.gen.Add(1)
+		c.wildcardsChanged()
 	}
 }
 

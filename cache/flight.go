@@ -204,7 +204,7 @@ func (c *Cache) fly(f *flight[settled]) {
 func (c *Cache) postpone(name string) {
 	if e := c.table.findString(name); e != nil {
 		w := *e.value.Load()
-		w.soft = max(w.soft, c.now()+int64(time.Second))
+		w.soft = max(w.soft, tickAfter(c.now()+int64(time.Second)))
 		e.value.Store(&w)
 	}
 }
@@ -220,7 +220,7 @@ func (c *Cache) settle(f *flight[settled], r *reading, list *Frontend) (*entry, 
 		if f.dirty {
 			v.epoch = 0
 		}
-		e = c.table.newEntry(f.name, v)
+		e = newEntry(f.name, v)
 		if !f.dirty {
 			c.admit(e, now)
 		}
@@ -260,7 +260,7 @@ func (c *Cache) keepBindings(e *entry, v *value) {
 
 // newValue makes the value of a reading; old is the one before, or nil.
 func (c *Cache) newValue(f *flight[settled], r *reading, list *Frontend, old *value, now int64) *value {
-	v := &value{frontend: list, expires: never, soft: now + c.jittered(c.o.MaxAge)}
+	v := &value{frontend: list, expires: never, soft: tickAfter(now + c.jittered(c.o.MaxAge))}
 	if f.epoch == c.epoch.Load() && f.epoch&1 == 1 {
 		v.epoch = f.epoch
 	}
@@ -269,7 +269,7 @@ func (c *Cache) newValue(f *flight[settled], r *reading, list *Frontend, old *va
 	}
 	var before *deadSet
 	if old != nil {
-		before = old.dead
+		before, v.marks = old.dead, old.marks.alive(now)
 	}
 	v.dead = c.readDead(f.name, r, before, now)
 	if v.frontend != nil {
@@ -319,13 +319,13 @@ func (c *Cache) readDead(name string, r *reading, before *deadSet, now int64) *d
 // admit puts a new entry into the table and into the space that its value belongs to. mu is held.
 func (c *Cache) admit(e *entry, now int64) {
 	v := e.value.Load()
-	e.used.Store(uint32(now >> 30))
+	e.touch(tickOf(now))
 	c.table.insert(e)
 	c.spaces[v.kind()].add(e, v.kind())
 	c.makeRoom(e)
 	c.noteChange(&value{}, v)
-	if e.name[0] == '*' && v.frontend != nil {
-		c.gen.Add(1)
+	if e.isWildcard() && v.frontend != nil {
+		c.wildcardsChanged()
 	}
 }
 
@@ -338,9 +338,9 @@ func (c *Cache) publish(e *entry, v *value) {
 		v.target = old.target
 	}
 	c.replace(e, v)
-	if e.name[0] == '*' && (old.frontend == nil) != (v.frontend == nil) {
+	if e.isWildcard() && (old.frontend == nil) != (v.frontend == nil) {
 		// After the value, so that whoever sees the new generation sees the value too.
-		c.gen.Add(1)
+		c.wildcardsChanged()
 	}
 }
 

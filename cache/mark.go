@@ -63,6 +63,14 @@ func (s *markSet) has(f *Frontend, i int, now int64) bool {
 	return false
 }
 
+// alive returns s, or nil if all of its marks have ended; s may be nil.
+func (s *markSet) alive(now int64) *markSet {
+	if s != nil && slices.ContainsFunc(s.marks, func(m localMark) bool { return now < m.until }) {
+		return s
+	}
+	return nil
+}
+
 // with returns s with m in place of the mark of the same backend, without what has ended.
 func (s *markSet) with(m localMark, now int64) *markSet {
 	w := &markSet{marks: []localMark{m}}
@@ -88,7 +96,7 @@ func (c *Cache) MarkDead(r *Route, i int) bool {
 	}
 	now := c.now()
 	p := pendingMark{
-		mark:  mark{host: r.host.name, key: f.Key, url: f.Backends[i].URL, id: i, count: len(f.Backends)},
+		mark:  mark{host: r.host.name(), key: f.Key, url: f.Backends[i].URL, id: i, count: len(f.Backends)},
 		owner: r.owner,
 		made:  now,
 		until: now + int64(c.o.DeadTTL),
@@ -115,7 +123,9 @@ func (c *Cache) holdMark(p *pendingMark, until int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m := localMark{url: p.mark.url, id: p.mark.id, until: until}
-	p.owner.marks.Store(p.owner.marks.Load().with(m, c.now()))
+	v := *p.owner.value.Load()
+	v.marks = v.marks.with(m, c.now())
+	p.owner.value.Store(&v)
 }
 
 // CheckerAlive tells whether an external active checker gave a sign of life in the last 30 s.

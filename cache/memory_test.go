@@ -12,7 +12,7 @@ import (
 // some 250 bytes by itself.
 const (
 	exactBudgetBytes   = 600
-	derivedBudgetBytes = 200
+	derivedBudgetBytes = 120
 )
 
 // TestMemoryPerName is not parallel: it measures the heap.

@@ -3,6 +3,7 @@ package cache
 import (
 	"fmt"
 	"math"
+	"sync"
 	"sync/atomic"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -10,19 +11,32 @@ import (
 	"sluice/internal/histogram"
 )
 
-// hitStripes spreads the counter of hits over cache lines; a power of two.
-const hitStripes = 32
+// hitStripes spreads the counter of hits over cache lines.
+const hitStripes = 128
 
-// hitCounter counts what every request does. One atomic word would bounce between the cores; the
-// stripes are picked by the low bits of the clock, which the hit path has read anyway.
+// hitCounter counts what every request does. One atomic word would bounce between the cores, so each
+// core has a word of its own as long as there are no more of them than hitStripes.
 type hitCounter struct {
 	stripes [hitStripes]struct {
 		n atomic.Uint64
 		_ [120]byte // two lines: the prefetcher fetches pairs
 	}
+	handed atomic.Uint32
+	// tokens hands each processor of the scheduler the stripe that it had before, without a lock.
+	tokens sync.Pool
 }
 
-func (h *hitCounter) inc(now int64) { h.stripes[uint64(now)%hitStripes].n.Add(1) }
+// hitStripe is the number of a stripe.
+type hitStripe struct{ i uint32 }
+
+func (h *hitCounter) inc() {
+	s, ok := h.tokens.Get().(*hitStripe)
+	if !ok {
+		s = &hitStripe{h.handed.Add(1) % hitStripes}
+	}
+	h.stripes[s.i].n.Add(1)
+	h.tokens.Put(s)
+}
 
 func (h *hitCounter) value() float64 {
 	sum := uint64(0)

@@ -38,7 +38,7 @@ func (c *Cache) resolve(name string, exact bool, deadline time.Time) (Route, err
 }
 
 func newRoute(f *Frontend, host, owner *entry, dead *deadSet, now int64) Route {
-	return Route{frontend: f, host: host, owner: owner, dead: dead, marks: owner.marks.Load(), now: now}
+	return Route{frontend: f, host: host, owner: owner, dead: dead, marks: owner.value.Load().marks, now: now}
 }
 
 // candidate is one wildcard name in the order of the search.
@@ -78,10 +78,10 @@ func (c *Cache) wildcard(name string, deadline time.Time) (*entry, *value, error
 
 // bind notes what answers for a name that has no list, in place of from, the value that the search
 // began with; if that was replaced meanwhile, the next lookup searches again.
-func (c *Cache) bind(e *entry, from *value, target *entry, gen uint64, dead *deadSet) {
+func (c *Cache) bind(e *entry, from *value, target *entry, gen uint32, dead *deadSet) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e.value.Load() != from || c.table.findString(e.name) != e {
+	if e.value.Load() != from || c.table.findString(e.name()) != e {
 		return
 	}
 	now := c.now()
@@ -104,13 +104,14 @@ const sharedValues = 16
 // without it each of a quarter of a million derived names would hold one of its own. It serves one
 // epoch and generation at a time. Cache.mu guards it.
 type resolutions struct {
-	epoch, gen uint64
-	values     map[*entry]*[sharedValues]*value
+	epoch  uint64
+	gen    uint32
+	values map[*entry]*[sharedValues]*value
 }
 
 // shared returns a value in use that is as good as v and about as young, or else v itself.
 func (s *resolutions) shared(v *value, now int64) *value {
-	if v.epoch == 0 || v.gen == 0 || v.dead != nil {
+	if v.epoch == 0 || v.gen == 0 || v.dead != nil || v.marks != nil {
 		return v
 	}
 	if s.epoch != v.epoch || s.gen != v.gen {
@@ -123,7 +124,7 @@ func (s *resolutions) shared(v *value, now int64) *value {
 		s.values[v.target] = slots
 	}
 	slot := &slots[rand.IntN(sharedValues)]
-	if old := *slot; old != nil && aboutAsLong(old.soft, v.soft, now) && aboutAsLong(old.expires, v.expires, now) {
+	if old := *slot; old != nil && aboutAsLong(int64(old.soft), int64(v.soft), int64(tickOf(now))) && aboutAsLong(old.expires, v.expires, now) {
 		return old
 	}
 	*slot = v

@@ -223,7 +223,7 @@ func (s *snapshot) encode(ctx context.Context, w *snapshotWriter, share int) err
 				break
 			}
 			for _, e := range batch {
-				w.add(e.name, e.value.Load(), s.c)
+				w.add(e.name(), e.value.Load(), s.c)
 			}
 			if err := w.flush(); err != nil {
 				return err
@@ -271,7 +271,7 @@ func (w *snapshotWriter) add(name string, v *value, c *Cache) {
 		}
 		w.buffer = appendList(w.buffer, name, v.frontend, max(expires, 0))
 	case v.target != nil:
-		w.buffer = appendDerived(w.buffer, name, v.target.name)
+		w.buffer = appendDerived(w.buffer, name, v.target.name())
 	default:
 		return
 	}
@@ -300,7 +300,7 @@ func (c *Cache) restore(body []byte) (lists, derived int) {
 	for len(body) > 0 {
 		body, _ = r.parse(body) // checked before
 		name := string(r.name)
-		if c.table.findString(name) != nil {
+		if len(name) > maxNameBytes || c.table.findString(name) != nil {
 			continue
 		}
 		if r.kind == recordDerived {
@@ -349,8 +349,8 @@ func sharedTarget(shared map[*entry]*value, target *entry) *value {
 
 // restoreEntry adds one restored name. mu is held.
 func (c *Cache) restoreEntry(name string, v *value, now int64) {
-	e := c.table.newEntry(name, v)
-	e.used.Store(uint32(now >> 30))
+	e := newEntry(name, v)
+	e.touch(tickOf(now))
 	c.table.insert(e)
 	c.spaces[v.kind()].add(e, v.kind())
 }

@@ -182,7 +182,7 @@ func TestSnapshot_NoMoreThanThereIsRoomFor(t *testing.T) {
 	}
 	for _, e := range c.spaces[exactSpace].members {
 		if n := len(e.value.Load().frontend.Backends); n > 1 {
-			t.Errorf("%s has %d backends, want at most 1", e.name, n)
+			t.Errorf("%s has %d backends, want at most 1", e.name(), n)
 		}
 	}
 }
@@ -358,7 +358,7 @@ func TestSnapshot_ConcurrentChanges(t *testing.T) {
 		for ctx.Err() == nil {
 			name := fmt.Sprintf("h%d.example", rand.IntN(4000))
 			settleList(c, name, []string{name, "10.0.0.1"}[:rand.IntN(3)]...)
-			c.table.findString("kept.example").touch(c.now() + int64(time.Hour))
+			c.table.findString("kept.example").touch(tickOf(c.now() + int64(time.Hour)))
 		}
 	}()
 	for range 20 {

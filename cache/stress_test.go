@@ -151,7 +151,7 @@ func TestStress_TableUnderGrowthAndRemoval(t *testing.T) {
 	kept := make([]string, 200)
 	for i := range kept {
 		kept[i] = fmt.Sprintf("kept%d", i)
-		table.insert(table.newEntry(kept[i], &value{}))
+		table.insert(newEntry(kept[i], &value{}))
 	}
 	done := make(chan struct{})
 	var readers sync.WaitGroup
@@ -164,20 +164,18 @@ func TestStress_TableUnderGrowthAndRemoval(t *testing.T) {
 				default:
 				}
 				name := kept[rand.IntN(len(kept))]
-				if e := table.find([]byte(name)); e != nil && e.name != name {
-					t.Errorf("looked for %s and found %s", name, e.name)
-					return
-				}
-				if table.findString(name) == nil {
-					t.Errorf("%s was not found, though it was there all the time", name)
-					return
+				for _, e := range [...]*entry{table.find([]byte(name)), table.findString(name)} {
+					if e == nil || e.name() != name {
+						t.Errorf("%s was not found, though it was there all the time: %v", name, e)
+						return
+					}
 				}
 			}
 		})
 	}
 	var live []*entry
 	for i := range 60_000 {
-		e := table.newEntry(fmt.Sprintf("e%d", i), &value{})
+		e := newEntry(fmt.Sprintf("e%d", i), &value{})
 		table.insert(e)
 		live = append(live, e)
 		if i%3 == 0 {
@@ -190,8 +188,8 @@ func TestStress_TableUnderGrowthAndRemoval(t *testing.T) {
 	close(done)
 	readers.Wait()
 	for _, e := range live {
-		if table.findString(e.name) != e {
-			t.Fatalf("%s was lost", e.name)
+		if table.findString(e.name()) != e {
+			t.Fatalf("%s was lost", e.name())
 		}
 	}
 	for _, name := range kept {

@@ -134,7 +134,7 @@ func (s *sweeper) runAge(ctx context.Context) {
 			for batch := walk.next(sweepBatch); batch != nil && ctx.Err() == nil; batch = walk.next(sweepBatch) {
 				share := s.agePass() * time.Duration(len(batch)) / time.Duration(total)
 				left -= share
-				now := s.c.now()
+				now := tickOf(s.c.now())
 				due := s.due(batch, func(v *value) bool { return now >= v.soft || v.epoch == 0 })
 				if s.c.epoch.Load()&1 == 1 {
 					s.c.rereadAll(due, ageFlights)
@@ -195,10 +195,10 @@ func (c *Cache) reread(e *entry) bool {
 	// It ends by itself, and until then holds a slot that counts as the sweep's.
 	<-f.done
 	err := f.err
-	if err == nil && f.result.value.frontend == nil && e.name[0] != '*' {
+	if err == nil && f.result.value.frontend == nil && !e.isWildcard() {
 		deadline = time.Now().Add(fetchTimeout)
 		// That it has no list at all is an answer, too.
-		if _, err = c.resolve(e.name, false, deadline); errors.Is(err, ErrUnknownHost) {
+		if _, err = c.resolve(e.name(), false, deadline); errors.Is(err, ErrUnknownHost) {
 			err = nil
 		}
 	}
@@ -210,13 +210,13 @@ func (c *Cache) reread(e *entry) bool {
 func (c *Cache) relaunch(e *entry) *flight[settled] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.table.findString(e.name) != e || c.lifetime.Err() != nil {
+	if c.table.findString(e.name()) != e || c.lifetime.Err() != nil {
 		<-c.slots
 		return nil
 	}
-	if f := c.flights.joinable(e.name, c.epoch.Load()); f != nil {
+	if f := c.flights.joinable(e.name(), c.epoch.Load()); f != nil {
 		<-c.slots
 		return f
 	}
-	return c.launch(e.name)
+	return c.launch(e.name())
 }

@@ -137,7 +137,7 @@ func TestWalk_VisitsWhatStays(t *testing.T) {
 	walk := walk{c: c, kind: exactSpace}
 	for batch := walk.next(7); batch != nil; batch = walk.next(7) {
 		for _, e := range batch {
-			seen[e.name] = true
+			seen[e.name()] = true
 		}
 		// Every third name goes, from the front, the back and between.
 		c.mu.Lock()

@@ -2,196 +2,181 @@ package cache
 
 import (
 	"hash/maphash"
-	"runtime"
+	"math/bits"
 	"sync/atomic"
-	"unsafe"
 )
 
 const (
 	tableShards     = 64
-	minShardBuckets = 16
-	// Names are stored beside their entries, in rooms of one of three sizes, which fill the size
-	// classes of the allocator.
-	smallName  = 24
-	mediumName = 40
-	largeName  = 56
+	minShardBuckets = 4
+	// bucketSlots is how many entries a bucket holds. With their tags they fill one cache line.
+	bucketSlots = 7
+	// maxBucketLoad is the average number of entries in a bucket at which a shard grows. One name in
+	// twelve does not find room in its own bucket then; on average over all sizes it is one in fifty.
+	maxBucketLoad = 5
+	// manyOverflows is a count of overflows from which on a bucket does not count any more.
+	manyOverflows = 255
 )
 
-// table finds entries by name. Readers take no lock and write nothing shared; writers hold
-// Cache.mu.
+// table finds entries by name. Readers take no lock and write nothing; writers hold Cache.mu.
 //
-// Growth rewrites the chain pointers of entries on which readers may stand, so a reader can be led
-// past what it looks for, though never to a wrong entry: a find that returns nil proves nothing.
-// findString looks again if its shard grew meanwhile. Removal leads nobody astray: what was removed
-// still points to what came after it, and new entries come in front.
+// Each shard is an array of buckets, searched from the one that the name's hash gives. A hit costs
+// two misses of the processor's caches, the bucket and the entry: other entries are not touched, since
+// the bucket holds eight bits of the hash of each name.
 type table struct {
 	seed   maphash.Seed
 	shards [tableShards]tableShard
 }
 
 type tableShard struct {
-	buckets atomic.Pointer[[]atomic.Pointer[entry]]
-	growth  atomic.Uint32 // odd while the shard grows
-	count   int           // guarded by Cache.mu
+	// buckets are replaced as a whole when the shard grows: a reader that has the old ones sees the
+	// table as it was then.
+	buckets atomic.Pointer[[]bucket]
+	count   int // guarded by Cache.mu
+}
+
+// bucket holds entries in one cache line of 64 bytes.
+type bucket struct {
+	// tags holds one byte per slot, 0 for an empty one; the highest byte counts the entries that
+	// belong here, or further in front, and found room only further behind.
+	tags  atomic.Uint64
+	slots [bucketSlots]atomic.Pointer[entry]
+}
+
+const (
+	everyByte    = 0x0101010101010101
+	slotBytes    = 1<<(8*bucketSlots) - 1
+	overflowUnit = 1 << (8 * bucketSlots)
+)
+
+// tagOf returns the tag of a hash, from bits that the choice of the bucket does not use.
+func tagOf(hash uint64) uint64 { return max(hash>>56, 1) }
+
+// candidates returns a word in which the high bit of each byte is set whose tag is the given one. A
+// byte behind such a byte may be set by mistake.
+func candidates(tags, tag uint64) uint64 {
+	x := tags ^ tag*everyByte
+	return (x - everyByte) &^ x & (everyByte << 7) & slotBytes
 }
 
 func newTable() *table {
 	t := &table{seed: maphash.MakeSeed()}
 	for i := range t.shards {
-		b := make([]atomic.Pointer[entry], minShardBuckets)
+		b := make([]bucket, minShardBuckets)
 		t.shards[i].buckets.Store(&b)
 	}
 	return t
 }
 
-// bucket returns the head of hash's chain.
-func (s *tableShard) bucket(hash uint32) *atomic.Pointer[entry] {
-	b := *s.buckets.Load()
-	return &b[(hash>>8)&uint32(len(b)-1)]
+func (t *table) shard(hash uint64) *tableShard { return &t.shards[hash%tableShards] }
+
+// home returns the index of the bucket at which the search for a hash begins.
+func home(hash uint64, b []bucket) uint64 {
+	return uint64(uint32(hash)) / tableShards & uint64(len(b)-1)
 }
-
-func (t *table) shard(hash uint32) *tableShard { return &t.shards[hash%tableShards] }
-
-func (t *table) hash(name string) uint32 { return uint32(maphash.String(t.seed, name)) }
 
 // find returns the entry of name, or nil. It does not allocate.
 func (t *table) find(name []byte) *entry {
-	hash := uint32(maphash.Bytes(t.seed, name))
-	for e := t.shard(hash).bucket(hash).Load(); e != nil; e = e.next.Load() {
-		if e.hash == hash && e.name == string(name) {
-			return e
+	hash := maphash.Bytes(t.seed, name)
+	b, tag := *t.shard(hash).buckets.Load(), tagOf(hash)
+	for i, last := home(hash, b), home(hash, b)+uint64(len(b)); i < last; i++ {
+		at := &b[i&uint64(len(b)-1)]
+		tags := at.tags.Load()
+		for c := candidates(tags, tag); c != 0; c &= c - 1 {
+			if e := at.slots[bits.TrailingZeros64(c)/8].Load(); e != nil && e.name() == string(name) {
+				return e
+			}
+		}
+		if tags < overflowUnit {
+			break
 		}
 	}
 	return nil
 }
 
-// findString is find for a name that already is a string; its nil is certain.
+// findString is find for a name that already is a string.
 func (t *table) findString(name string) *entry {
-	hash := t.hash(name)
-	s := t.shard(hash)
-	for {
-		growth := s.growth.Load()
-		for e := s.bucket(hash).Load(); e != nil; e = e.next.Load() {
-			if e.hash == hash && e.name == name {
+	hash := maphash.String(t.seed, name)
+	b, tag := *t.shard(hash).buckets.Load(), tagOf(hash)
+	for i, last := home(hash, b), home(hash, b)+uint64(len(b)); i < last; i++ {
+		at := &b[i&uint64(len(b)-1)]
+		tags := at.tags.Load()
+		for c := candidates(tags, tag); c != 0; c &= c - 1 {
+			if e := at.slots[bits.TrailingZeros64(c)/8].Load(); e != nil && e.name() == name {
 				return e
 			}
 		}
-		if growth&1 == 0 && s.growth.Load() == growth {
-			return nil
-		}
-		runtime.Gosched() // Growth takes a millisecond at most.
-	}
-}
-
-// newEntry returns an entry that is not in the table. What a hit touches lies in one piece, for at a
-// million hosts each piece more is a miss of the processor's caches: the name beside the entry, and
-// the first value too if it is that of a list, since the others are soon replaced by shared ones.
-func (t *table) newEntry(name string, v *value) *entry {
-	place := placeAlone[[largeName]byte]
-	if v.frontend != nil {
-		place = placeWithValue[[largeName]byte]
-	}
-	switch {
-	case len(name) > largeName:
-		place = placeApart
-	case len(name) > mediumName:
-	case len(name) > smallName:
-		place = placeAlone[[mediumName]byte]
-		if v.frontend != nil {
-			place = placeWithValue[[mediumName]byte]
-		}
-	default:
-		place = placeAlone[[smallName]byte]
-		if v.frontend != nil {
-			place = placeWithValue[[smallName]byte]
+		if tags < overflowUnit {
+			break
 		}
 	}
-	e := place(name, v)
-	e.hash = t.hash(name)
-	return e
-}
-
-// placeApart is for names that are too long to lie beside their entry; those are rare.
-func placeApart(name string, v *value) *entry {
-	e := &entry{name: name}
-	e.value.Store(v)
-	return e
-}
-
-// placeAlone puts a name into a T beside its entry.
-func placeAlone[T any](name string, v *value) *entry {
-	room := new(struct {
-		entry
-		text T
-	})
-	room.name = inlined(unsafe.Pointer(&room.text), name)
-	room.value.Store(v)
-	return &room.entry
-}
-
-// placeWithValue puts a name into a T beside its entry, and a copy of v too.
-func placeWithValue[T any](name string, v *value) *entry {
-	room := new(struct {
-		entry
-		text  T
-		first value
-	})
-	room.first = *v
-	room.name = inlined(unsafe.Pointer(&room.text), name)
-	room.value.Store(&room.first)
-	return &room.entry
-}
-
-// inlined copies name to text, which is long enough, and returns it as a string there.
-func inlined(text unsafe.Pointer, name string) string {
-	// Unsafe: text is never written again, and the string keeps the whole allocation alive.
-	copy(unsafe.Slice((*byte)(text), len(name)), name)
-	return unsafe.String((*byte)(text), len(name))
+	return nil
 }
 
 // insert adds e, whose name must not be in the table. Cache.mu is held.
 func (t *table) insert(e *entry) {
-	s := t.shard(e.hash)
-	// Half full at most: an entry of another name in the chain costs a miss of the processor's cache.
-	if 2*s.count >= len(*s.buckets.Load()) {
-		s.grow()
+	hash := maphash.String(t.seed, e.name())
+	s := t.shard(hash)
+	if s.count >= maxBucketLoad*len(*s.buckets.Load()) {
+		s.grow(t.seed)
 	}
-	head := s.bucket(e.hash)
-	e.next.Store(head.Load())
-	head.Store(e)
+	put(*s.buckets.Load(), hash, e)
 	s.count++
 }
 
-// remove takes e out of the table. Its chain pointer stays, for readers that stand on it. Cache.mu
-// is held.
-func (t *table) remove(e *entry) {
-	s := t.shard(e.hash)
-	link := s.bucket(e.hash)
-	for at := link.Load(); at != nil; at = link.Load() {
-		if at == e {
-			link.Store(e.next.Load())
-			s.count--
+// put stores e in the first free slot from its home on.
+func put(b []bucket, hash uint64, e *entry) {
+	for i := home(hash, b); ; i++ {
+		at := &b[i&uint64(len(b)-1)]
+		tags := at.tags.Load()
+		if free := candidates(tags, 0); free != 0 {
+			// The entry first: whoever sees the tag sees the entry too.
+			slot := bits.TrailingZeros64(free) / 8
+			at.slots[slot].Store(e)
+			at.tags.Store(tags | tagOf(hash)<<(8*slot))
 			return
 		}
-		link = &at.next
+		if tags>>(8*bucketSlots) < manyOverflows {
+			at.tags.Store(tags + overflowUnit)
+		}
 	}
-	panic("BUG: cache: removing an entry that is not in the table: " + e.name)
+}
+
+// remove takes e out of the table. Cache.mu is held.
+func (t *table) remove(e *entry) {
+	hash := maphash.String(t.seed, e.name())
+	s := t.shard(hash)
+	b := *s.buckets.Load()
+	for i := home(hash, b); ; i++ {
+		at := &b[i&uint64(len(b)-1)]
+		tags := at.tags.Load()
+		for slot := range at.slots {
+			if at.slots[slot].Load() == e {
+				at.tags.Store(tags &^ (0xff << (8 * slot)))
+				at.slots[slot].Store(nil)
+				s.count--
+				return
+			}
+		}
+		switch overflows := tags >> (8 * bucketSlots); {
+		case overflows == 0:
+			panic("BUG: cache: removing an entry that is not in the table: " + e.name())
+		case overflows < manyOverflows:
+			at.tags.Store(tags - overflowUnit)
+		}
+	}
 }
 
 // grow doubles the buckets of one shard. A shard at a time keeps the pause short: at a million
 // hosts it moves some 16 000 entries.
-func (s *tableShard) grow() {
-	s.growth.Add(1)
-	defer s.growth.Add(1)
+func (s *tableShard) grow(seed maphash.Seed) {
 	old := *s.buckets.Load()
-	grown := make([]atomic.Pointer[entry], 2*len(old))
+	grown := make([]bucket, 2*len(old))
 	for i := range old {
-		for e := old[i].Load(); e != nil; {
-			next := e.next.Load()
-			head := &grown[(e.hash>>8)&uint32(len(grown)-1)]
-			e.next.Store(head.Load())
-			head.Store(e)
-			e = next
+		for slot := range old[i].slots {
+			if e := old[i].slots[slot].Load(); e != nil {
+				put(grown, maphash.String(seed, e.name()), e)
+			}
 		}
 	}
 	s.buckets.Store(&grown)
