@@ -55,7 +55,7 @@ func (bc *backendConn) open(ctx context.Context) error {
 		}
 		bc.rw = tc
 	}
-	bc.link.writeWindow = cfg.ResponseTimeout
+	bc.link.limitWrite(cfg.ResponseTimeout, 0)
 	bc.Conn = bc.rw
 	return nil
 }

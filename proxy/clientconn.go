@@ -71,6 +71,7 @@ func (c *clientConn) configure() {
 	if cfg == c.x.cfg {
 		return // Fast path: nothing was reloaded.
 	}
+	c.link.limitClient(cfg)
 	c.x.cfg, c.peer.trusted = cfg, trusts(cfg.TrustedProxies, c.peer.addr)
 }
 
@@ -264,14 +265,22 @@ type rateWindow struct {
 // rateSpan is the time over which MinBodyRate is measured.
 const rateSpan = 30 * time.Second
 
-// slow adds n bytes that were waited for and reports whether a whole window stayed below rate.
+// slow adds n bytes that were waited for and reports whether the client is slower than rate. A window ends well when the
+// bytes have come that rate asks of it; then the next begins. One that lasts too long is the end.
 func (w *rateWindow) slow(wait time.Duration, n int64, rate int) bool {
 	w.waited += wait
 	w.bytes += n
-	if w.waited < rateSpan {
-		return false
+	if float64(w.bytes) >= float64(rate)*rateSpan.Seconds() {
+		*w = rateWindow{}
 	}
-	slow := float64(w.bytes) < float64(rate)*w.waited.Seconds()
-	*w = rateWindow{}
-	return slow
+	return w.waited >= rateSpan
+}
+
+// limitClient holds a client that does not take its answers to MinBodyRate.
+func (l *link) limitClient(cfg *Config) {
+	if cfg.MinBodyRate > 0 {
+		l.limitWrite(rateSpan, cfg.MinBodyRate)
+	} else {
+		l.limitWrite(0, 0)
+	}
 }

@@ -42,9 +42,13 @@ type link struct {
 	readLimit instant // the reader gives up at this time; 0 = never
 	readArmed instant // the deadline set on the socket; 0 = none
 
-	writeWindow time.Duration // a write must make progress within it; 0 = no limit
-	writeRate   int           // progress is this many bytes a second over the window; 0 = any byte
-	writeArmed  instant
+	writeWindow time.Duration // the peer must take writeShare bytes of what is pending within it; 0 = no limit
+	writeShare  int64
+	writeArmed  bool    // a deadline is set for the next look at what the peer has taken
+	windowStart instant // of the present window
+	written     int64   // bytes handed to the kernel
+	taken       int64   // bytes that the peer had acknowledged when the window began
+	owed        int64   // bytes that it will have acknowledged when all that was pending then has arrived
 
 	interrupted atomic.Bool
 
@@ -143,53 +147,62 @@ func (l *link) readNow(p []byte) (int, error) {
 	return k.n, nil
 }
 
-// Write writes all of p. It returns errSlowPeer when the peer takes less than its rate over a window.
+// limitWrite has the peer take rate bytes a second of what is pending, over a window; at a rate of 0 any byte will do. A
+// window of 0 lifts the limit. Only the writer calls it.
+func (l *link) limitWrite(window time.Duration, rate int) {
+	if window <= 0 && l.writeWindow > 0 {
+		_ = l.Conn.SetWriteDeadline(time.Time{})
+	}
+	l.writeWindow, l.writeShare = window, max(1, int64(float64(rate)*window.Seconds()))
+	l.writeArmed = false
+}
+
+// Write writes all of p. It returns errSlowPeer when the peer is slower than the limit.
+//
+// Fast path: the deadline that is armed is not passed; nothing else is asked.
 func (l *link) Write(p []byte) (int, error) {
 	if l.writeWindow <= 0 {
 		return l.Conn.Write(p)
 	}
-	start, t := now(), 0
-	if l.writeArmed <= start.after(l.writeWindow/8) {
-		l.armWrite(start.after(l.writeWindow))
+	if !l.writeArmed {
+		l.takesEnough(len(p))
 	}
-	for got, queued, tries := 0, -1, 0; ; tries++ {
+	for t := 0; ; {
 		n, err := l.Conn.Write(p[t:])
-		t, got = t+n, got+n
+		t, l.written = t+n, l.written+int64(n)
 		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return t, err
 		}
-		at := now()
-		if elapsed := start.until(at); elapsed >= l.writeWindow && tries > 0 {
-			before := queued
-			queued = l.unsent()
-			// The kernel goes on making room for a peer that takes nothing: what it queues meanwhile is no progress. How much
-			// lay there before the first window is not known.
-			if before >= 0 {
-				got -= queued - before
-			}
-			if got <= 0 || float64(got) < float64(l.writeRate)*elapsed.Seconds() {
-				return t, errSlowPeer
-			}
-			start, got = at, 0
+		if !l.takesEnough(len(p) - t) {
+			return t, errSlowPeer
 		}
-		// The kernel calls a socket writable only when a third of its buffer is free, which may be megabytes: what the peer
-		// has taken meanwhile shows by trying.
-		l.armWrite(at.after(l.writeWindow / 8))
 	}
+}
+
+// takesEnough judges the peer and arms the deadline for the next look. rest is how many bytes are about to be written.
+//
+// What counts is what the peer has acknowledged, not what the kernel has room for. A window ends well when the peer has
+// taken its share, or all that was pending when it began; then the next begins. One that lasts too long is the end.
+func (l *link) takesEnough(rest int) bool {
+	t, taken := now(), l.written-int64(l.unsent())
+	switch {
+	case taken >= l.owed || taken-l.taken >= l.writeShare:
+		l.windowStart, l.taken, l.owed = t, taken, l.written+int64(rest)
+	case l.windowStart.until(t) >= l.writeWindow:
+		return false
+	}
+	l.writeArmed = true
+	_ = l.Conn.SetWriteDeadline(t.after(l.writeWindow / 8).wall())
+	return true
 }
 
 // unsent returns how many written bytes the peer has not acknowledged.
 func (l *link) unsent() (n int) {
-	if l.raw == nil {
+	if l.raw == nil || l.written == 0 {
 		return 0
 	}
 	_ = l.raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
 	return n
-}
-
-func (l *link) armWrite(at instant) {
-	l.writeArmed = at
-	_ = l.Conn.SetWriteDeadline(at.wall())
 }
 
 // interrupt makes the present or the next wait of the reader return errInterrupted.

@@ -154,11 +154,65 @@ func TestLink_EarlyBytesFirst(t *testing.T) {
 func TestLink_WriteToAPeerThatTakesNothing(t *testing.T) {
 	t.Parallel()
 	l, _ := linkPair(t)
-	l.writeWindow, l.writeRate = 200*time.Millisecond, 1
+	const window = 2 * time.Second
+	l.limitWrite(window, 1)
 	start := now()
 	n, err := l.Write(make([]byte, 64<<20))
-	if took := start.until(now()); !errors.Is(err, errSlowPeer) || n == 64<<20 || took > 20*time.Second {
+	// What the kernels of both sides took at first is no reason to wait for a second window.
+	if took := start.until(now()); !errors.Is(err, errSlowPeer) || n == 64<<20 || took < window || took > 2*window-window/8 {
 		t.Errorf("got %d, %v after %v", n, err, took)
+	}
+}
+
+// Small messages are judged together: none of them waits, as the kernel has room for them, yet the peer takes none.
+func TestLink_SmallWritesToAPeerThatTakesNothing(t *testing.T) {
+	t.Parallel()
+	l, _ := linkPair(t)
+	l.limitWrite(300*time.Millisecond, 1<<30)
+	for start := now(); ; time.Sleep(5 * time.Millisecond) {
+		// The peer's kernel takes some hundred kilobytes.
+		if _, err := l.Write(make([]byte, 16<<10)); errors.Is(err, errSlowPeer) {
+			return
+		} else if err != nil || start.until(now()) > 10*time.Second {
+			t.Fatalf("got %v after %v, want the peer given up", err, start.until(now()))
+		}
+	}
+}
+
+// Silence of the writer is none of the peer's doing: a peer that has taken everything is not slow, however much time passes and
+// however little there was to take.
+func TestLink_WriteAfterSilence(t *testing.T) {
+	t.Parallel()
+	l, far := linkPair(t)
+	l.limitWrite(100*time.Millisecond, 1<<30)
+	var buf [1]byte
+	for range 4 {
+		if _, err := l.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := far.Read(buf[:]); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(150 * time.Millisecond)
+	}
+}
+
+// A limit that is lifted leaves no deadline behind.
+func TestLink_WriteLimitLifted(t *testing.T) {
+	t.Parallel()
+	l, far := linkPair(t)
+	l.limitWrite(80*time.Millisecond, 1)
+	if _, err := l.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	l.limitWrite(0, 0)
+	time.Sleep(100 * time.Millisecond)
+	if _, err := l.Write([]byte("y")); err != nil {
+		t.Error(err)
+	}
+	var buf [2]byte
+	if _, err := io.ReadFull(far, buf[:]); string(buf[:]) != "xy" || err != nil {
+		t.Errorf("the peer got %q, %v", buf[:], err)
 	}
 }
 
@@ -166,7 +220,7 @@ func TestLink_WriteToAPeerThatTakesNothing(t *testing.T) {
 func TestLink_WriteToASlowPeer(t *testing.T) {
 	t.Parallel()
 	l, far := linkPair(t)
-	l.writeWindow, l.writeRate = 500*time.Millisecond, 1
+	l.limitWrite(500*time.Millisecond, 1)
 	_ = far.SetReadBuffer(16 << 10)
 	_ = l.Conn.(*net.TCPConn).SetWriteBuffer(16 << 10)
 	const total = 3 << 20
@@ -199,7 +253,7 @@ func TestLink_WriteToASlowPeer(t *testing.T) {
 func TestLink_WriteBelowTheRate(t *testing.T) {
 	t.Parallel()
 	l, far := linkPair(t)
-	l.writeWindow, l.writeRate = 300*time.Millisecond, 1<<30
+	l.limitWrite(300*time.Millisecond, 1<<30)
 	_ = far.SetReadBuffer(16 << 10)
 	stop := make(chan struct{})
 	stopped := make(chan struct{})

@@ -125,7 +125,7 @@ func (s *Server) tellFull(limit int) {
 func (bl *boundListener) admit(c net.Conn) *acceptedConn {
 	s := bl.srv
 	l := newLink(c)
-	l.writeWindow, l.writeRate = rateSpan, s.config().MinBodyRate
+	l.limitClient(s.config())
 	a := &acceptedConn{Conn: c, link: l, rw: l, bind: bl, addr: addrOf(c)}
 	a.announced = bl.proxyProtocol && s.config().vouchedFor(a.addr)
 	if !a.announced && !a.countIP() {

@@ -14,13 +14,14 @@ func TestRateWindow(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		waits []time.Duration
-		bytes int64
+		bytes int64 // with each wait
 		want  bool
 	}{
 		{"silent for less than a window", []time.Duration{29 * second}, 1, false},
 		{"too slow over a window", []time.Duration{10 * second, 10 * second, 10 * second}, 900, true},
 		{"just fast enough", []time.Duration{10 * second, 10 * second, 10 * second}, 1000, false},
 		{"never waited for", []time.Duration{0, 0, 0, 0}, 1, false},
+		{"fast enough for its time", []time.Duration{29 * second, 29 * second, 29 * second}, 3000, false},
 	} {
 		var w rateWindow
 		slow := false
@@ -30,6 +31,21 @@ func TestRateWindow(t *testing.T) {
 		if slow != tt.want {
 			t.Errorf("%s: slow %v, want %v", tt.name, slow, tt.want)
 		}
+	}
+}
+
+// What came fast at first is no reason to wait for a second window.
+func TestRateWindow_BurstThenTrickle(t *testing.T) {
+	t.Parallel()
+	var w rateWindow
+	if w.slow(0, 1<<20, 100) || w.slow(29*time.Second, 100, 100) {
+		t.Error("slow within a window of the burst")
+	}
+	if !w.slow(time.Second, 100, 100) {
+		t.Error("not slow although a window has passed since the burst")
+	}
+	if w = (rateWindow{}); w.slow(time.Hour, 0, 0) {
+		t.Error("slow without a limit")
 	}
 }
 

@@ -24,6 +24,9 @@ func (s *Server) tunnel(x *exchange) Error {
 	x.pool.leave() // A tunnel counts under MaxTunnels, not as one of the backend's requests.
 	x.pool = nil
 	up.wait = nil
+	for _, l := range []*link{c.link, up.link} { // A peer that pauses is held to nothing but the limit for silence.
+		l.limitWrite(x.cfg.TunnelIdleTimeout, 0)
+	}
 	t := &tunnel{x: x, idle: int64(x.cfg.TunnelIdleTimeout)}
 	t.last.Store(int64(now()))
 	t.run(tunnelEnd{link: c.link, rw: c.rw, src: &c.source}, tunnelEnd{link: up.link, rw: up.rw, src: &up.source})
