@@ -20,7 +20,7 @@ SOAK     ?= 30m
 SEED     ?=
 BENCH    ?= .
 # Packages with benchmarks, and those whose tests hold allocation budgets.
-HOT := ./cache/... ./proxy/... ./bench/...
+HOT := ./cache/... ./proxy/... ./bench/... ./internal/accesslog/...
 
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -ec

@@ -5,10 +5,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
-	"testing"
 	"time"
 )
 
@@ -19,37 +17,48 @@ const (
 	requestsPerExpiry = 1 << 14
 )
 
-// client is one keep-alive connection that sends requests and checks answers without allocating.
+// client is one connection that sends requests and checks answers; but for a work whose requests each
+// take a connection of their own, it does so without allocating.
 type client struct {
+	addr     string
+	work     work
 	conn     net.Conn
 	buf      []byte
-	answer   int // bytes of one whole answer, head included
+	answer   int // bytes of one whole answer, head included; for chunked ones, of the longest
+	chunked  bool
 	requests int
 }
 
-// newClient connects and sends the request once to learn the length of its answer: whatever
-// differs from it afterwards is an error.
-func newClient(addr string, request []byte) (*client, error) {
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
+// newClient connects and sends the first request to learn the length of its answer: whatever differs
+// from it afterwards is an error.
+func newClient(addr string, w work, message []byte) (*client, error) {
+	c := &client{addr: addr, work: w}
+	if err := c.dial(); err != nil {
 		return nil, err
 	}
-	c := &client{conn: conn}
-	if err := c.learn(request); err != nil {
-		_ = conn.Close() // The error that matters is the one above.
+	if err := c.learn(message); err != nil {
+		c.close()
 		return nil, fmt.Errorf("first request: %w", err)
 	}
 	return c, nil
 }
 
+func (c *client) dial() (err error) {
+	c.conn, err = net.Dial("tcp", c.addr)
+	return err
+}
+
 func (c *client) close() { _ = c.conn.Close() }
 
-// learn sends request and measures its answer.
-func (c *client) learn(request []byte) error {
+// learn sends a request and measures its answer.
+func (c *client) learn(message []byte) error {
 	if err := c.conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
 		return err
 	}
-	if _, err := c.conn.Write(request); err != nil {
+	if c.work.tunnel {
+		return c.upgrade(len(message))
+	}
+	if _, err := c.conn.Write(message); err != nil {
 		return err
 	}
 	var raw bytes.Buffer
@@ -62,28 +71,65 @@ func (c *client) learn(request []byte) error {
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 		return err
 	}
-	if resp.StatusCode != http.StatusOK || resp.ContentLength < 0 || r.Buffered() != 0 {
+	c.chunked = len(resp.TransferEncoding) > 0
+	if resp.StatusCode != http.StatusOK || resp.ContentLength < 0 && !c.chunked || r.Buffered() != 0 {
 		return fmt.Errorf("status %d, length %d, %d bytes more: want 200 and a length", resp.StatusCode,
 			resp.ContentLength, r.Buffered())
 	}
 	c.answer = raw.Len()
+	if c.chunked {
+		// Where chunks begin and end is the proxy's affair.
+		c.answer += 1 << 10
+	}
 	c.buf = make([]byte, c.answer)
 	return nil
 }
 
-// do sends request, whose answer must be as long as the first one, and reads that.
-func (c *client) do(request []byte) error {
-	if c.requests%requestsPerExpiry == 0 {
+// upgrade makes the connection a tunnel, whose messages come back as they are.
+func (c *client) upgrade(message int) error {
+	request := c.work
+	request.body = ""
+	if _, err := c.conn.Write(request.to(hostName(0))); err != nil {
+		return err
+	}
+	r := bufio.NewReader(c.conn)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusSwitchingProtocols || r.Buffered() != 0 {
+		return fmt.Errorf("status %d, %d bytes more: want 101", resp.StatusCode, r.Buffered())
+	}
+	c.answer, c.buf = message, make([]byte, message)
+	return nil
+}
+
+// do sends a message, whose answer must be like the first one, and reads that.
+func (c *client) do(message []byte) error {
+	if c.work.closes {
+		c.close()
+		if err := c.dial(); err != nil {
+			return err
+		}
+	}
+	if c.work.closes || c.requests%requestsPerExpiry == 0 {
 		if err := c.conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
 			return err
 		}
 	}
 	c.requests++
-	if _, err := c.conn.Write(request); err != nil {
+	if _, err := c.conn.Write(message); err != nil {
 		return err
 	}
-	if _, err := io.ReadFull(c.conn, c.buf); err != nil {
+	if err := c.read(); err != nil {
 		return err
+	}
+	if c.work.tunnel {
+		if !bytes.Equal(c.buf, message) {
+			return fmt.Errorf("the message came back as %.60q", c.buf)
+		}
+		return nil
 	}
 	if !bytes.HasPrefix(c.buf, []byte("HTTP/1.1 200 ")) {
 		return fmt.Errorf("answer begins with %.60q", c.buf)
@@ -91,34 +137,21 @@ func (c *client) do(request []byte) error {
 	return nil
 }
 
-// connectionsPerCore is how many clients work at once on each core: with one alone the benchmark
-// would measure wake-ups.
-const connectionsPerCore = 16
-
-// drive sends b.N requests over parallel connections, each of which begins at a place of its own
-// in requests and goes round from there. All answers must have the same length.
-func drive(b *testing.B, addr string, requests [][]byte) {
-	b.Helper()
-	clients := make(chan *client, connectionsPerCore*procs())
-	for range cap(clients) {
-		c, err := newClient(addr, requests[0])
-		if err != nil {
-			b.Fatal(err)
-		}
-		defer c.close()
-		clients <- c
+// read reads one answer.
+func (c *client) read() error {
+	if !c.chunked {
+		_, err := io.ReadFull(c.conn, c.buf)
+		return err
 	}
-	b.SetParallelism(connectionsPerCore)
-	b.ReportAllocs()
-	b.ResetTimer()
-	b.RunParallel(func(pb *testing.PB) {
-		c := <-clients
-		for i := rand.IntN(len(requests)); pb.Next(); i++ {
-			if err := c.do(requests[i%len(requests)]); err != nil {
-				b.Error(err)
-				return
-			}
+	end := []byte(endOfChunks)
+	for n := 0; n < len(c.buf); {
+		m, err := c.conn.Read(c.buf[n:])
+		if err != nil {
+			return err
 		}
-	})
-	b.StopTimer()
+		if n += m; bytes.HasSuffix(c.buf[:n], end) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%d bytes without an end", len(c.buf))
 }

@@ -64,7 +64,7 @@ func (s *suite) addrOf(impl implementation, w work, requests [][]byte) string {
 	addr, started := s.addrs[key]
 	if !started {
 		addr = impl.start(s, w.backend(s).Addr(), len(requests))
-		s.must(warmUp(addr, requests))
+		s.must(warmUp(addr, w, requests))
 		s.addrs[key] = addr
 	}
 	return addr
