@@ -27,20 +27,29 @@ func readKey(path, passphrase string) (crypto.Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load key: %w", err)
 	}
+	key, err := parseKeyPEM(text, passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("load key %s: %w", path, err)
+	}
+	return key, nil
+}
+
+// parseKeyPEM returns the first private key in PEM text, decrypted.
+func parseKeyPEM(text []byte, passphrase string) (crypto.Signer, error) {
 	block, rest := pem.Decode(text)
 	for block != nil && !strings.HasSuffix(block.Type, "PRIVATE KEY") {
 		block, rest = pem.Decode(rest)
 	}
 	if block == nil {
-		return nil, fmt.Errorf("load key %s: %w", path, errNoKey)
+		return nil, errNoKey
 	}
 	key, err := decodeKey(block, passphrase)
 	if err != nil {
-		return nil, fmt.Errorf("load key %s: %w", path, err)
+		return nil, err
 	}
 	signer, ok := key.(crypto.Signer)
 	if !ok {
-		return nil, fmt.Errorf("load key %s: %w", path, errNotSigning)
+		return nil, errNotSigning
 	}
 	return signer, nil
 }

@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -47,22 +46,11 @@ func readCertificates(path string) ([]*x509.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load certificate: %w", err)
 	}
-	var certs []*x509.Certificate
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("load certificate %s: certificate %d in it cannot be parsed: %w", path, len(certs)+1, err)
-		}
-		certs = append(certs, c)
+	chain, err := parseChain(text)
+	if err != nil {
+		return nil, fmt.Errorf("load certificate %s: %w", path, err)
 	}
-	if len(certs) == 0 {
-		return nil, fmt.Errorf("load certificate %s: no PEM block CERTIFICATE in it; "+
-			"convert a DER file with openssl x509 -inform der", path)
-	}
-	return certs, nil
+	return chain, nil
 }
 
 // publicKey is what all public keys of the standard library can do.
@@ -70,13 +58,15 @@ type publicKey interface {
 	Equal(other crypto.PublicKey) bool
 }
 
+// belongs tells whether key is that of a certificate.
+func belongs(c *x509.Certificate, key crypto.Signer) bool {
+	public, ok := c.PublicKey.(publicKey)
+	return ok && public.Equal(key.Public())
+}
+
 // match reports a key that does not belong to the first certificate.
 func match(chain []*x509.Certificate, key crypto.Signer, o Options) error {
-	belongs := func(c *x509.Certificate) bool {
-		public, ok := c.PublicKey.(publicKey)
-		return ok && public.Equal(key.Public())
-	}
-	switch at := slices.IndexFunc(chain, belongs); at {
+	switch at := slices.IndexFunc(chain, func(c *x509.Certificate) bool { return belongs(c, key) }); at {
 	case 0:
 		return nil
 	case -1:
