@@ -10,12 +10,11 @@ import (
 
 // The rights that docs/redis.md prints.
 var (
-	minimalACL = strings.Fields("on >secret resetkeys %R~frontend:* ~dead:* %R~hchecker_ping resetchannels &dead -@all " +
-		"+hello +ping +client|tracking +client|setname +subscribe +lrange +smembers +pttl +get +lindex " +
+	minimalACL = strings.Fields("on >secret resetkeys %R~frontend:* ~dead:* %R~hchecker_ping %R~tls:* %R~route:* resetchannels &dead -@all " +
+		"+hello +ping +client|tracking +client|setname +subscribe +lrange +smembers +pttl +get +lindex +hscan +scan " +
 		"+multi +exec +sadd +expire +publish")
 	replicaACL = []string{"+info"}
 	clusterACL = []string{"+cluster|nodes", "+asking"}
-	inspectACL = []string{"+scan"}
 )
 
 // allow makes the user edge on a server, with the minimal rights and further ones.
@@ -68,7 +67,6 @@ func TestAccess_MinimalRights(t *testing.T) {
 		s := redistest.Start(t)
 		allow(s)
 		worksAsEdge(t, start(t, Options{Driver: []string{asEdge(s.URL())}}), s)
-		allow(s, inspectACL...)
 		if f := inspect(t, asEdge(s.URL())); f.Frontends != 1 || f.Note != "" {
 			t.Errorf("inspection: got %+v", f)
 		}

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -29,19 +30,27 @@ const (
 // Cache resolves host names to frontends. Create it with New.
 type Cache struct {
 	// Immutable after New.
-	o      Options
-	log    *slog.Logger
-	m      *counters
-	base   time.Time
-	store  store
-	table  *table
-	limit  *missLimit
-	slots  chan struct{} // one per read in flight
-	turns  pace          // of names that are not known
-	marker *marker
-	notes  *notes
-	saved  *snapshot
-	sweep  *sweeper
+	o     Options
+	log   *slog.Logger
+	m     *counters
+	began time.Time
+	store store
+	table *table
+	limit *missLimit
+	// certLimit is limit for certificates: a flood of server names must not stop hosts from being
+	// found, nor the reverse.
+	certLimit *missLimit
+	// everyone is the policy of hosts without one of their own, and base its content.
+	everyone *Policy
+	base     Policy
+	slots    chan struct{} // one per read in flight
+	turns    pace          // of names that are not known
+	marker   *marker
+	notes    *notes
+	// newEpoch tells the index, with a capacity of 1, that one has begun.
+	newEpoch chan struct{}
+	saved    *snapshot
+	sweep    *sweeper
 
 	validity
 	ready atomic.Bool
@@ -51,11 +60,13 @@ type Cache struct {
 	changes atomic.Uint64
 	checked atomic.Int64 // unix seconds of the checker's last sign of life
 
-	mu      sync.Mutex // guards what follows, and all changes of the table; never held over I/O
-	spaces  [spaceKinds]space
-	flights flights[settled]
-	pushed  *recent[struct{}]
-	heard   *recent[announcement]
+	mu           sync.Mutex // guards what follows, and all changes of the table; never held over I/O
+	spaces       [spaceKinds]space
+	flights      flights[settled]
+	pushed       *recent[struct{}]
+	heard        *recent[announcement]
+	certificates *hashTable[tls.Certificate]
+	policies     *hashTable[Policy]
 	// resolutions shares what names without a list resolved to.
 	resolutions resolutions
 	flush       flush
@@ -74,7 +85,10 @@ type validity struct {
 	epoch atomic.Uint64
 	// gen counts changes of wildcard lists. What a name without a list resolved to counts only in
 	// the generation it was resolved in, so one change reaches any number of names at once.
-	gen   atomic.Uint32
+	gen atomic.Uint32
+	// rules counts changes of the policies of wildcards, in the same way, for names with a list. Those
+	// of names without one are counted by gen as well.
+	rules atomic.Uint32
 	clock coarseClock
 	_     [64]byte
 }
@@ -84,6 +98,14 @@ func (v *validity) wildcardsChanged() {
 	if v.gen.Add(1) == 0 {
 		v.gen.Add(1) // 0 means not resolved yet
 	}
+}
+
+// rulesChanged outdates the policy of each name.
+func (v *validity) rulesChanged() {
+	if v.rules.Add(1) == 0 {
+		v.rules.Add(1)
+	}
+	v.wildcardsChanged()
 }
 
 // flush remembers the last push that said "everything may have changed".
@@ -107,20 +129,31 @@ func New(o Options) (*Cache, error) {
 		return nil, err
 	}
 	c := &Cache{
-		o:       o,
-		log:     o.Log,
-		base:    time.Now(),
-		table:   newTable(),
-		limit:   newMissLimit(o.MaxMissRate),
-		slots:   make(chan struct{}, maxFlights),
-		notes:   newNotes(),
-		flights: flights[settled]{},
-		pushed:  newRecent[struct{}](pushedSpan, maxRecent),
-		heard:   newRecent[announcement](pushedSpan, maxRecent),
+		o:         o,
+		log:       o.Log,
+		began:     time.Now(),
+		table:     newTable(),
+		limit:     newMissLimit(o.MaxMissRate),
+		certLimit: newMissLimit(o.MaxMissRate),
+		newEpoch:  make(chan struct{}, 1),
+		slots:     make(chan struct{}, maxFlights),
+		notes:     newNotes(),
+		flights:   flights[settled]{},
+		pushed:    newRecent[struct{}](pushedSpan, maxRecent),
+		heard:     newRecent[announcement](pushedSpan, maxRecent),
 	}
 	c.epoch.Store(firstEpoch)
 	c.gen.Store(1)
 	c.clock.set(c.now())
+	c.rules.Store(1)
+	if len(o.Policy) > 0 {
+		// Options.check has seen that nothing is wrong with them.
+		c.everyone = newPolicy(Policy{}, o.Policy, func(error) {})
+		c.base = *c.everyone
+	}
+	c.certificates = newHashTable(c, certificateFamily, o.MaxCertificates, c.parseCertificate)
+	c.policies = newHashTable(c, policyFamily, o.MaxHosts, c.parsePolicy)
+	c.policies.depends = c.policyChanged
 	c.spaces[exactSpace].limit = o.MaxHosts
 	c.spaces[derivedSpace].limit = o.MaxDerivedHosts
 	c.spaces[unknownSpace].limit = o.MaxUnknownHosts
@@ -154,6 +187,7 @@ func (c *Cache) Start(ctx context.Context) error {
 	c.runs.Go(func() { c.keepTime(c.lifetime) })
 	c.runs.Go(func() { c.marker.run(c.lifetime) })
 	c.runs.Go(func() { c.watchChecker(c.lifetime) })
+	c.runs.Go(func() { c.runIndex(c.lifetime) })
 	c.runs.Go(func() { c.sweep.run(c.lifetime) })
 	c.runs.Go(func() { c.sweep.runAge(c.lifetime) })
 	if c.saved.path != "" {
@@ -185,4 +219,4 @@ func (c *Cache) Ready() bool { return c.ready.Load() }
 func (c *Cache) Ping(ctx context.Context) error { return c.store.ping(ctx) }
 
 // now returns the nanoseconds since a second before New, by the monotonic clock.
-func (c *Cache) now() int64 { return int64(time.Since(c.base)) + int64(time.Second) }
+func (c *Cache) now() int64 { return int64(time.Since(c.began)) + int64(time.Second) }

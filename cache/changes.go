@@ -10,6 +10,7 @@ func (c *Cache) up() {
 	was := c.epoch.Load()
 	c.epoch.Store((was + 1) | 1)
 	c.sweep.call((was + 1) | 1)
+	c.tellEpoch()
 	ended := c.outage
 	lasted := time.Duration(c.now() - ended.since)
 	c.outage.logged = false
@@ -47,6 +48,7 @@ func (c *Cache) flushed() {
 	defer c.mu.Unlock()
 	if was := c.epoch.Load(); was&1 == 1 {
 		c.flush = flush{epoch: was, at: c.now()}
+		defer c.tellEpoch()
 		c.sweep.callAfterFlush(c.epoch.Add(2), c.now())
 	}
 }
@@ -66,6 +68,21 @@ func (c *Cache) deadChanged(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.outdate(name, false)
+}
+
+// tellEpoch has the index of names built anew.
+func (c *Cache) tellEpoch() {
+	select {
+	case c.newEpoch <- struct{}{}:
+	default:
+	}
+}
+
+func (c *Cache) hashChanged(f family, name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.m.invalidations.Inc()
+	c.tables()[f].changed(name)
 }
 
 // outdate marks what is known under name. mu is held.
@@ -90,12 +107,12 @@ func (c *Cache) announced(host, url string, id int) {
 		return
 	}
 	v := e.value.Load()
-	if v.dead == nil {
+	if v.dead() == nil {
 		return
 	}
-	if d := v.dead.rebind(id, url, now); d != v.dead {
+	if d := v.dead().rebind(id, url, now); d != v.dead() {
 		w := *v
-		w.dead = d
+		w.setDead(d)
 		e.value.Store(&w)
 	}
 }

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"math"
 	"sync/atomic"
 	"time"
 )
@@ -20,6 +21,14 @@ func tickOf(now int64) tick { return tick(now >> tickShift) }
 
 // tickAfter returns the first tick that begins at or after a time of Cache.now.
 func tickAfter(at int64) tick { return tick((at + int64(tickLength) - 1) >> tickShift) }
+
+// tickUntil is tickAfter for a time that may be never.
+func tickUntil(at int64) tick {
+	if at == never {
+		return math.MaxUint32
+	}
+	return tickAfter(at)
+}
 
 // coarseClock knows the tick without asking the kernel's clock, which takes as long as the rest of a
 // hit and waits for all loads before it.

@@ -96,14 +96,15 @@ type value struct {
 	expires int64 // not fresh from here on
 	// frontend is the name's own list; nil means that the store has none.
 	frontend *Frontend
-	dead     *deadSet // nil means empty
+	extra    *extra // nil means no dead set and no policy
 	// marks are this process's own, of the backends in frontend; later values take them over.
 	marks *markSet
 	// target is the wildcard entry that answers for a name without a list; nil means none.
 	target *entry
 	pushed int64 // when a push first outdated frontend; 0 while none did
 	soft   tick  // fresh, but to be read again in the background
-	// gen is the wildcard generation in which target was found; 0 means not resolved yet.
+	// gen is the wildcard generation in which target was found, or with a list the generation in which
+	// the policy was; 0 means not found yet.
 	gen uint32
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,7 +28,7 @@ const (
 	maxFileSteps = 10
 )
 
-// fileStore serves the frontends of one JSON file. It keeps no marks: the cache's own are all there
+// fileStore serves the frontends, certificates and policies of one JSON file. It keeps no marks: the cache's own are all there
 // are.
 type fileStore struct {
 	path string
@@ -35,8 +36,9 @@ type fileStore struct {
 	log  *slog.Logger
 	done sync.WaitGroup
 
-	mu     sync.RWMutex // guards lists, whose slices are immutable
+	mu     sync.RWMutex // guards lists and hashes, whose values are immutable
 	lists  map[string][]string
+	hashes [families]map[string]map[string]string
 	loaded os.FileInfo // the file of the last attempt, good or bad; nil if there was none
 }
 
@@ -117,19 +119,24 @@ func (s *fileStore) reload(to sink) {
 		return
 	}
 	s.loaded = info
-	var lists map[string][]string
+	var file *routesFile
 	if err == nil {
-		s.loaded, lists, err = s.load()
+		s.loaded, file, err = s.load()
 	}
 	if err != nil {
 		s.log.Error("routes file is not used, the routes before it stay", "file", s.path, "cause", err)
 		return
 	}
 	s.mu.Lock()
-	old := s.lists
-	s.lists = lists
+	lists, hashes := s.lists, s.hashes
+	s.lists, s.hashes = file.lists, file.hashes
 	s.mu.Unlock()
-	s.log.Info("routes file loaded", "file", s.path, "frontends", len(lists), "changed", announceChanges(old, lists, to))
+	changed := announceChanges(lists, file.lists, slices.Equal, to.listChanged)
+	for f := range hashes {
+		changed += announceChanges(hashes[f], file.hashes[f], maps.Equal,
+			func(name string) { to.hashChanged(family(f), name) })
+	}
+	s.log.Info("routes file loaded", "file", s.path, "frontends", len(file.lists), "changed", changed)
 }
 
 // sameFile tells whether two looks at a path found the same content; nil stands for no file.
@@ -140,18 +147,18 @@ func sameFile(a, b os.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
-// announceChanges names each list that differs and returns their number.
-func announceChanges(old, lists map[string][]string, to sink) int {
+// announceChanges names each value that differs and returns their number.
+func announceChanges[T any](old, values map[string]T, equal func(a, b T) bool, announce func(name string)) int {
 	changed := 0
-	for name, list := range lists {
-		if !slices.Equal(old[name], list) {
-			to.listChanged(name)
+	for name, v := range values {
+		if !equal(old[name], v) {
+			announce(name)
 			changed++
 		}
 	}
 	for name := range old {
-		if _, ok := lists[name]; !ok {
-			to.listChanged(name)
+		if _, ok := values[name]; !ok {
+			announce(name)
 			changed++
 		}
 	}
@@ -161,20 +168,20 @@ func announceChanges(old, lists map[string][]string, to sink) int {
 // loadFirst loads the file for the first time: there are no routes before it that could stay, so one
 // that cannot be used is an error with a way out.
 func (s *fileStore) loadFirst() error {
-	info, lists, err := s.load()
+	info, file, err := s.load()
 	if errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("load routes: %w: create it, with {} to begin with, or name another driver", err)
 	}
 	if err != nil {
 		return fmt.Errorf("load routes from %s: %w", s.path, err)
 	}
-	s.loaded, s.lists = info, lists
+	s.loaded, s.lists, s.hashes = info, file.lists, file.hashes
 	return nil
 }
 
 // load reads and parses the file. The look at the file comes before the reading, so that a change
 // in between is found by the next look.
-func (s *fileStore) load() (os.FileInfo, map[string][]string, error) {
+func (s *fileStore) load() (os.FileInfo, *routesFile, error) {
 	info, err := os.Stat(s.path)
 	if err != nil {
 		return nil, nil, err
@@ -186,16 +193,17 @@ func (s *fileStore) load() (os.FileInfo, map[string][]string, error) {
 	if err != nil {
 		return info, nil, err
 	}
-	lists, err := s.parse(data)
-	return info, lists, err
+	file, err := s.parse(data)
+	return info, file, err
 }
 
-func (s *fileStore) parse(data []byte) (map[string][]string, error) {
-	lists, unknown, err := parseRoutes(data)
-	if err == nil && len(unknown) > 0 {
-		s.log.Warn("routes file has keys that are ignored", "file", s.path, "count", len(unknown), "first", unknown[0])
+func (s *fileStore) parse(data []byte) (*routesFile, error) {
+	file, err := parseRoutes(data)
+	if err == nil && len(file.unknown) > 0 {
+		s.log.Warn("routes file has keys that are ignored",
+			"file", s.path, "count", len(file.unknown), "first", file.unknown[0])
 	}
-	return lists, err
+	return file, err
 }
 
 func (s *fileStore) read(_ context.Context, name string, _ bool) (reading, error) {

@@ -93,12 +93,15 @@ func TestParseRoutes_Errors(t *testing.T) {
 		"{\"frontend:a\": [\"x\"],\n\"frontend:a\": [\"x\"]}": `line 2: "frontend:a": the key stands twice`,
 		"{\n\"frontend:a\" [\"x\"]}":                          "line 2: ",
 	} {
-		if _, _, err := parseRoutes([]byte(text)); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if _, err := parseRoutes([]byte(text)); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%q:\n got %v\nwant %s...", text, err, want)
 		}
 	}
-	lists, unknown, err := parseRoutes([]byte(`{"tls:a": {"key": "x"}, "frontend:a": ["id", "b"], "route:a": 1}`))
-	if err != nil || len(lists) != 1 || len(unknown) != 2 || unknown[0] != "tls:a" {
-		t.Errorf("unknown keys: got %v, %v, %v", lists, unknown, err)
+	file, err := parseRoutes([]byte(`{"tls:a": {"key": "x"}, "frontend:a": ["id", "b"], "healthcheck:a": 1, "route:a": {"hsts": 1}}`))
+	if err != nil || len(file.lists) != 1 || len(file.unknown) != 1 || file.unknown[0] != "healthcheck:a" {
+		t.Errorf("unknown keys: got %+v, %v", file, err)
+	}
+	if err == nil && (file.hashes[certificateFamily]["a"]["key"] != "x" || file.hashes[policyFamily]["a"]["hsts"] != "1") {
+		t.Errorf("hashes: got %v", file.hashes)
 	}
 }

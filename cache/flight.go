@@ -253,7 +253,7 @@ func (c *Cache) settle(f *flight[settled], r *reading, list *Frontend) (*entry, 
 func (c *Cache) keepBindings(e *entry, v *value) {
 	if old := e.value.Load(); old.epoch == 0 {
 		w := *old
-		w.dead = v.dead
+		w.setDead(v.dead())
 		e.value.Store(&w)
 	}
 }
@@ -269,18 +269,22 @@ func (c *Cache) newValue(f *flight[settled], r *reading, list *Frontend, old *va
 	}
 	var before *deadSet
 	if old != nil {
-		before, v.marks = old.dead, old.marks.alive(now)
+		before, v.marks = old.dead(), old.marks.alive(now)
 	}
-	v.dead = c.readDead(f.name, r, before, now)
+	dead := c.readDead(f.name, r, before, now)
 	if v.frontend != nil {
-		v.dead = v.dead.attach(v.frontend)
+		dead = dead.attach(v.frontend)
 	}
+	v.setDead(dead)
 	if at := c.tornSince(old); !v.frontend.usable() && at != 0 && now < at+int64(c.o.TornWriteGrace) {
-		v.frontend, v.dead = old.frontend, old.dead
+		v.frontend, v.extra = old.frontend, old.extra
 		v.expires, v.pushed = at+int64(c.o.TornWriteGrace), at
 		c.m.torn.Inc()
 	}
-	if v.frontend == nil && f.name[0] == '*' {
+	switch isWildcard := f.name[0] == '*'; {
+	case !isWildcard:
+		c.carryPolicy(f.name, v, old)
+	case v.frontend == nil:
 		v.expires = now + c.jittered(c.o.NegativeTTL)
 	}
 	return v

@@ -41,10 +41,14 @@ func (s *scriptedStore) read(ctx context.Context, name string, _ bool) (reading,
 		return reading{}, ctx.Err()
 	}
 }
-func (s *scriptedStore) mark(context.Context, mark) (markOutcome, error) { return markKept, nil }
-func (s *scriptedStore) checker(context.Context) (int64, error)          { return 0, nil }
-func (s *scriptedStore) ping(context.Context) error                      { return nil }
-func (s *scriptedStore) close()                                          {}
+func (s *scriptedStore) readHash(context.Context, family, string) (hashReading, error) {
+	return hashReading{}, nil
+}
+func (s *scriptedStore) names(context.Context, func(family, string) error) error { return nil }
+func (s *scriptedStore) mark(context.Context, mark) (markOutcome, error)         { return markKept, nil }
+func (s *scriptedStore) checker(context.Context) (int64, error)                  { return 0, nil }
+func (s *scriptedStore) ping(context.Context) error                              { return nil }
+func (s *scriptedStore) close()                                                  {}
 
 // awaitAsked returns when the store was asked once more.
 func (s *scriptedStore) awaitAsked(t *testing.T) {

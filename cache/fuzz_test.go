@@ -63,16 +63,19 @@ func FuzzParseFrontend(f *testing.F) {
 
 func FuzzParseRoutes(f *testing.F) {
 	for _, seed := range []string{
-		`{}`, `{"frontend:a": ["id", "http://b"]}`, `{"frontend:a": ["id"], "frontend:a": ["id"]}`, `{"tls:a": {}}`, `[`, `{"frontend:a": [1]}`,
+		`{}`, `{"frontend:a": ["id", "http://b"]}`, `{"frontend:a": ["id"], "frontend:a": ["id"]}`, `{"tls:a": {}}`, `{"tls:a": {"key": "k"}, "route:*": {"hsts": 1, "x": true}}`, `[`, `{"frontend:a": [1]}`,
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		lists, _, err := parseRoutes(data)
+		file, err := parseRoutes(data)
 		if err != nil && !strings.HasPrefix(err.Error(), "line ") {
 			t.Fatalf("the error does not say where: %v", err)
 		}
-		for name, list := range lists {
+		if err != nil {
+			return
+		}
+		for name, list := range file.lists {
 			if name == "" || len(list) == 0 {
 				t.Fatalf("frontend %q has the list %q", name, list)
 			}

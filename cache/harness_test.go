@@ -21,6 +21,8 @@ type routes interface {
 	driver() string
 	set(name string, list ...string)
 	del(name string)
+	// setHash replaces the hash under a whole key; no fields remove it.
+	setHash(key string, fields map[string]string)
 }
 
 // eachDriver runs f on every driver.
@@ -52,15 +54,35 @@ func (r *redisRoutes) set(name string, list ...string) {
 
 func (r *redisRoutes) del(name string) { r.Do("DEL", "frontend:"+name) }
 
+func (r *redisRoutes) setHash(key string, fields map[string]string) {
+	commands := [][]string{{"MULTI"}, {"DEL", key}, {"EXEC"}}
+	if len(fields) > 0 {
+		hset := []string{"HSET", key}
+		for name, text := range fields {
+			hset = append(hset, name, text)
+		}
+		commands = [][]string{{"MULTI"}, {"DEL", key}, hset, {"EXEC"}}
+	}
+	c := r.Connect()
+	defer c.Close()
+	for _, command := range commands {
+		if _, err := c.Do(command...); err != nil {
+			panic(err)
+		}
+	}
+}
+
 // fileRoutes keeps a routes file in step with what the test wants, by atomic renames.
 type fileRoutes struct {
 	t     testing.TB
 	path  string
 	lists map[string][]string
+	// hashes by whole key.
+	hashes map[string]map[string]string
 }
 
 func newFileRoutes(t testing.TB) *fileRoutes {
-	r := &fileRoutes{t: t, path: filepath.Join(t.TempDir(), "routes.json"), lists: map[string][]string{}}
+	r := &fileRoutes{t: t, path: filepath.Join(t.TempDir(), "routes.json"), lists: map[string][]string{}, hashes: map[string]map[string]string{}}
 	r.write()
 	return r
 }
@@ -77,8 +99,23 @@ func (r *fileRoutes) del(name string) {
 	r.write()
 }
 
+func (r *fileRoutes) setHash(key string, fields map[string]string) {
+	r.hashes[key] = fields
+	if len(fields) == 0 {
+		delete(r.hashes, key)
+	}
+	r.write()
+}
+
 func (r *fileRoutes) write() {
-	data, err := json.MarshalIndent(r.lists, "", "  ")
+	all := map[string]any{}
+	for key, list := range r.lists {
+		all[key] = list
+	}
+	for key, fields := range r.hashes {
+		all[key] = fields
+	}
+	data, err := json.MarshalIndent(all, "", "  ")
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -103,17 +103,17 @@ func (i *inspector) file(path string) error {
 	if err != nil {
 		return fmt.Errorf("read routes: %w", err)
 	}
-	lists, unknown, err := parseRoutes(data)
+	routes, err := parseRoutes(data)
 	if err != nil {
 		return fmt.Errorf("read routes from %s: %w", path, err)
 	}
 	i.found.Servers = append(i.found.Servers, InspectedServer{
 		Address: path, Purpose: "reads", Kind: "file", Tier: "file", RoundTrip: time.Since(begin),
 	})
-	for _, key := range unknown {
+	for _, key := range routes.unknown {
 		i.unusable(key, "", "the key means nothing here")
 	}
-	for name, list := range lists {
+	for name, list := range routes.lists {
 		i.list(name, &reading{list: list[:min(len(list), i.o.MaxBackends+1)], cut: len(list) > i.o.MaxBackends+1})
 	}
 	slices.SortFunc(i.found.Unusable, func(a, b UnusableEntry) int { return strings.Compare(a.Key, b.Key) })
@@ -326,4 +326,5 @@ func (deafSink) down(error)                   {}
 func (deafSink) flushed()                     {}
 func (deafSink) listChanged(string)           {}
 func (deafSink) deadChanged(string)           {}
+func (deafSink) hashChanged(family, string)   {}
 func (deafSink) announced(_, _ string, _ int) {}

@@ -81,15 +81,17 @@ func (c *Cache) peek(e *entry, r *Route) verdict {
 			return verdictAsk
 		}
 		soft = min(soft, own.soft)
-	}
-	if v.dead != nil && v.dead.frontend != own.frontend {
+	} else if v.gen != c.rules.Load() {
 		return verdictAsk
 	}
-	owner.touch(tick)
-	*r = Route{frontend: own.frontend, host: e, owner: owner, dead: v.dead, marks: own.marks}
-	if r.dead != nil || r.marks != nil {
+	*r = Route{frontend: own.frontend, host: e, owner: owner, extra: v.extra, marks: own.marks}
+	if dead := v.dead(); dead != nil || r.marks != nil {
+		if dead != nil && dead.frontend != own.frontend {
+			return verdictAsk
+		}
 		r.now = c.now()
 	}
+	owner.touch(tick)
 	if tick >= soft {
 		return verdictAged
 	}
@@ -231,7 +233,7 @@ func (c *Cache) lastKnown(e *entry, exact bool, now int64, r *Route) (known, not
 	}
 	*r = Route{
 		frontend: f, host: e, owner: owner,
-		dead: v.dead.attach(f), marks: own.marks,
+		extra: newExtra(v.dead().attach(f), v.policy()), marks: own.marks,
 		now: now, stale: true,
 	}
 	return true, false

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -105,13 +106,17 @@ func filled(b *testing.B, n int) *Cache {
 	}
 	b.Cleanup(func() { c.Close() })
 	c.up()
+	// As in a cache that has run for a moment: which policies exist is known.
+	if err := c.buildIndex(context.Background(), c.epoch.Load()); err != nil {
+		b.Fatal(err)
+	}
 	for _, i := range rand.Perm(n) {
 		settleList(c, string(hostName(nil, i)), "id", fmt.Sprintf("http://10.%d.%d.%d:8080", i>>16, i>>8&255, i&255),
 			fmt.Sprintf("http://11.%d.%d.%d:8080", i>>16, i>>8&255, i&255))
 	}
 	pool, _ := settleList(c, "*.pool.example", "pool", "http://10.0.0.1:80")
 	e, v := settleList(c, "x.pool.example")
-	c.bind(e, v, pool, c.gen.Load(), nil)
+	c.bind(e, v, pool, c.gen.Load(), nil, never)
 	runtime.GC()
 	return c
 }

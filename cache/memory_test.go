@@ -43,7 +43,7 @@ func TestMemoryPerName(t *testing.T) {
 	})
 	derived := fill("customer-%d.pool.example", func(name string) {
 		e, v := settle(name)
-		c.bind(e, v, pool, c.gen.Load(), nil)
+		c.bind(e, v, pool, c.gen.Load(), nil, never)
 	})
 	t.Logf("bytes per name: exact %.0f, derived %.0f", exact, derived)
 	if exact > exactBudgetBytes || derived > derivedBudgetBytes {

@@ -56,6 +56,8 @@ type counters struct {
 	staleDown, staleSlow                        *metrics.Counter
 	invalidations, flushes, revalidations, torn *metrics.Counter
 	listsCut                                    *metrics.Counter
+	certsLimited, certsUnavailable              *metrics.Counter
+	hashEvictions                               [families]*metrics.Counter
 	outage                                      *metrics.FloatCounter
 	roundTrip                                   *histogram.Histogram
 	evictions                                   [spaceKinds]*metrics.Counter
@@ -87,6 +89,14 @@ func newCounters(set *metrics.Set, c *Cache) *counters {
 		roundTrip:     histogram.New(set, "sluice_store_round_trip_seconds"),
 		mastersAway:   set.NewGauge("sluice_store_masters_away", nil),
 	}
+	m.certsLimited = set.NewCounter("sluice_certificate_lookups_limited_total")
+	m.certsUnavailable = set.NewCounter("sluice_certificate_unavailable_total")
+	m.hashEvictions = [families]*metrics.Counter{
+		certificateFamily: set.NewCounter("sluice_certificate_evictions_total"),
+		policyFamily:      set.NewCounter("sluice_policy_evictions_total"),
+	}
+	set.NewGauge("sluice_certificate_entries", func() float64 { return c.certificates.count() })
+	set.NewGauge("sluice_policy_entries", func() float64 { return c.policies.count() })
 	for k, name := range spaceNames {
 		m.evictions[k] = set.NewCounter(fmt.Sprintf("sluice_route_evictions_total{space=%q}", name))
 		set.NewGauge(fmt.Sprintf("sluice_route_entries{space=%q}", name), func() float64 {
@@ -122,6 +132,15 @@ func newCounters(set *metrics.Set, c *Cache) *counters {
 // storeError counts an error of the store; cause is of a closed set.
 func (m *counters) storeError(cause string) {
 	m.set.GetOrCreateCounter(fmt.Sprintf("sluice_store_errors_total{cause=%q}", cause)).Inc()
+}
+
+// invalidHash counts a mistake in a hash; cause is of a closed set.
+func (m *counters) invalidHash(f family, cause string) {
+	name := "sluice_certificate_invalid_total"
+	if f == policyFamily {
+		name = "sluice_policy_invalid_total"
+	}
+	m.set.GetOrCreateCounter(fmt.Sprintf("%s{cause=%q}", name, cause)).Inc()
 }
 
 // invalid counts an entry of the store that cannot be used; cause is of a closed set.

@@ -14,6 +14,7 @@ const (
 	DefaultMaxDerivedHosts = 250_000
 	DefaultMaxUnknownHosts = 100_000
 	DefaultMaxBackends     = 1024
+	DefaultMaxCertificates = 100_000
 	DefaultMaxMissRate     = 2000
 	DefaultMaxAge          = 600 * time.Second
 	DefaultNegativeTTL     = 5 * time.Second
@@ -39,6 +40,8 @@ type Options struct {
 	MaxUnknownHosts int
 	// MaxBackends bounds a frontend's backends; what a list has beyond is cut, logged and counted.
 	MaxBackends int
+	// MaxCertificates bounds the certificates that are kept of those in the store.
+	MaxCertificates int
 	// MaxMissRate bounds the lookups per second that come to nothing; negative means no limit, for
 	// a client's own rate too.
 	MaxMissRate int
@@ -55,6 +58,10 @@ type Options struct {
 	TornWriteGrace time.Duration
 	// DeadTTL is the life of a mark: Hipache's deadBackendTTL.
 	DeadTTL time.Duration
+
+	// Policy is that of all hosts, in the form of the hashes of the store, see PolicyKeys. A host's own
+	// policy overrides single fields of it.
+	Policy map[string]string
 
 	// Snapshot is a file to keep the routes in, for a start without the store; empty means none. It
 	// is written when something changed, at most every 2 s, with at most a twentieth of one core's
@@ -81,6 +88,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxDerivedHosts, DefaultMaxDerivedHosts)
 	setDefault(&o.MaxUnknownHosts, DefaultMaxUnknownHosts)
 	setDefault(&o.MaxBackends, DefaultMaxBackends)
+	setDefault(&o.MaxCertificates, DefaultMaxCertificates)
 	setDefault(&o.MaxMissRate, DefaultMaxMissRate)
 	setDefault(&o.MaxAge, DefaultMaxAge)
 	setDefault(&o.NegativeTTL, DefaultNegativeTTL)
@@ -114,6 +122,7 @@ func (o *Options) check() error {
 		{"MaxDerivedHosts", int64(o.MaxDerivedHosts)},
 		{"MaxUnknownHosts", int64(o.MaxUnknownHosts)},
 		{"MaxBackends", int64(o.MaxBackends)},
+		{"MaxCertificates", int64(o.MaxCertificates)},
 		{"MaxAge", int64(o.MaxAge)},
 		{"NegativeTTL", int64(o.NegativeTTL)},
 		{"MaxStale", int64(o.MaxStale)},
@@ -122,6 +131,9 @@ func (o *Options) check() error {
 		if f.value < 0 {
 			return fmt.Errorf("check cache options: %s is %d: give 0 for the default or a positive value", f.name, f.value)
 		}
+	}
+	if err := CheckPolicy(o.Policy); err != nil {
+		return fmt.Errorf("check cache options: Policy: %w", err)
 	}
 	return nil
 }

@@ -41,3 +41,9 @@ func (r *recent[V]) get(key string, now int64) (V, bool) {
 	v, ok := r.before[key]
 	return v, ok
 }
+
+// forget drops a key.
+func (r *recent[V]) forget(key string) {
+	delete(r.current, key)
+	delete(r.before, key)
+}

@@ -118,23 +118,32 @@ func awaitChange(ctx context.Context, changed <-chan struct{}, d time.Duration) 
 	}
 }
 
-func (s *redisStore) read(ctx context.Context, name string, wantDead bool) (reading, error) {
+func (s *redisStore) read(ctx context.Context, name string, wantDead bool) (r reading, err error) {
+	err = s.attempt(ctx, func(l *link) (err error) {
+		r, err = s.readOnce(ctx, l, name, wantDead)
+		return err
+	})
+	return r, err
+}
+
+// attempt performs one round trip, and again if it found a connection lost.
+func (s *redisStore) attempt(ctx context.Context, read func(*link) error) error {
 	for attempt := 0; ; attempt++ {
 		l, err := s.reader(ctx)
 		if err != nil {
 			s.m.storeError("down")
-			return reading{}, err
+			return err
 		}
 		start := time.Now()
-		r, err := s.readOnce(ctx, l, name, wantDead)
+		err = read(l)
 		s.m.roundTrip.Update(time.Since(start))
 		if err == nil {
-			return r, nil
+			return nil
 		}
 		s.m.storeError(errorCause(err))
 		// A connection that was lost since the last read says so only now; the next use dials.
 		if attempt > 0 || ctx.Err() != nil || isReply(err) {
-			return reading{}, err
+			return err
 		}
 	}
 }

@@ -126,6 +126,9 @@ func isReply(err error) bool {
 	return ok
 }
 
+// isForbidden tells whether the user of the store may not do what was asked for.
+func isForbidden(err error) bool { return hasReplyCode(err, "NOPERM") }
+
 func isWrongType(err error) bool { return hasReplyCode(err, "WRONGTYPE") }
 
 // hasReplyCode tells whether err is an error reply that begins with code.

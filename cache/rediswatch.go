@@ -78,7 +78,7 @@ func (w *redisWatcher) stand(ctx context.Context, client rueidis.Client, address
 	}
 }
 
-// track makes conn receive a push for each change of a frontend or dead set, and the announcements
+// track makes conn receive a push for each change of one of our keys, and the announcements
 // of marks. lost says when the connection ends. A server that refuses the best tier, which is what
 // refusal holds then, is asked for the next; l becomes what it agreed to.
 func (w *redisWatcher) track(
@@ -94,8 +94,7 @@ func (w *redisWatcher) track(
 	}
 	conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: w.heard})
 	lost = conn.SetOnInvalidations(w.pushed)
-	refusal = conn.Do(ctx, conn.B().Arbitrary("CLIENT", "TRACKING", "ON", "BCAST",
-		"PREFIX", w.prefix+frontendKey, "PREFIX", w.prefix+deadKey).Build()).Error()
+	refusal = conn.Do(ctx, w.trackingCommand(conn.B())).Error()
 	if refusal != nil && !isReply(refusal) {
 		return nil, nil, refusal
 	}
@@ -214,6 +213,8 @@ func (w *redisWatcher) pushed(keys []rueidis.RedisMessage) {
 			w.to.listChanged(name)
 		} else if name, ok := strings.CutPrefix(key, deadKey); ok {
 			w.to.deadChanged(name)
+		} else if f, name, ok := cutFamily(key); ok {
+			w.to.hashChanged(f, name)
 		}
 	}
 }

@@ -18,10 +18,13 @@ func (c *Cache) resolve(name string, exact bool, deadline time.Time) (Route, err
 	e, v := own.entry, own.value
 	now := c.now()
 	if v.frontend != nil {
-		return newRoute(v.frontend, e, e, v.dead, now), nil
+		if v.gen != c.rules.Load() {
+			v = c.givePolicy(e, v)
+		}
+		return newRoute(v.frontend, e, e, v.extra, now), nil
 	}
 	if exact {
-		c.bind(e, v, nil, 0, nil)
+		c.bind(e, v, nil, 0, nil, never)
 		return Route{}, ErrUnknownHost
 	}
 	target, tv, err := c.wildcard(name, deadline)
@@ -29,16 +32,20 @@ func (c *Cache) resolve(name string, exact bool, deadline time.Time) (Route, err
 		return Route{}, err
 	}
 	if target == nil {
-		c.bind(e, v, nil, gen, nil)
+		c.bind(e, v, nil, gen, nil, never)
 		return Route{}, ErrUnknownHost
 	}
-	dead := v.dead.attach(tv.frontend)
-	c.bind(e, v, target, gen, dead)
-	return newRoute(tv.frontend, e, target, dead, now), nil
+	p, until, known := c.findPolicy(name, v.policy())
+	if !known {
+		gen = 0
+	}
+	x := newExtra(v.dead().attach(tv.frontend), p)
+	c.bind(e, v, target, gen, x, until)
+	return newRoute(tv.frontend, e, target, x, now), nil
 }
 
-func newRoute(f *Frontend, host, owner *entry, dead *deadSet, now int64) Route {
-	return Route{frontend: f, host: host, owner: owner, dead: dead, marks: owner.value.Load().marks, now: now}
+func newRoute(f *Frontend, host, owner *entry, x *extra, now int64) Route {
+	return Route{frontend: f, host: host, owner: owner, extra: x, marks: owner.value.Load().marks, now: now}
 }
 
 // candidate is one wildcard name in the order of the search.
@@ -77,8 +84,9 @@ func (c *Cache) wildcard(name string, deadline time.Time) (*entry, *value, error
 }
 
 // bind notes what answers for a name that has no list, in place of from, the value that the search
-// began with; if that was replaced meanwhile, the next lookup searches again.
-func (c *Cache) bind(e *entry, from *value, target *entry, gen uint32, dead *deadSet) {
+// began with; if that was replaced meanwhile, the next lookup searches again. From until on, the
+// search is to be repeated in the background.
+func (c *Cache) bind(e *entry, from *value, target *entry, gen uint32, x *extra, until int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e.value.Load() != from || c.table.findString(e.name()) != e {
@@ -91,7 +99,7 @@ func (c *Cache) bind(e *entry, from *value, target *entry, gen uint32, dead *dea
 	if target == nil {
 		v.expires = now + c.jittered(c.o.NegativeTTL)
 	} else {
-		v.dead = dead
+		v.extra, v.soft = x, min(v.soft, tickUntil(until))
 	}
 	c.replace(e, c.resolutions.shared(&v, now))
 }
@@ -106,22 +114,36 @@ const sharedValues = 16
 type resolutions struct {
 	epoch  uint64
 	gen    uint32
-	values map[*entry]*[sharedValues]*value
+	values map[resolution]*[sharedValues]*value
 }
+
+// resolution is what the values that are shared have in common.
+type resolution struct {
+	target *entry
+	extra  *extra
+}
+
+// maxResolutions bounds the kinds of values that are shared: hosts with a policy each have one that
+// no other has.
+const maxResolutions = 1 << 12
 
 // shared returns a value in use that is as good as v and about as young, or else v itself.
 func (s *resolutions) shared(v *value, now int64) *value {
-	if v.epoch == 0 || v.gen == 0 || v.dead != nil || v.marks != nil {
+	if v.epoch == 0 || v.gen == 0 || v.dead() != nil || v.marks != nil {
 		return v
 	}
 	if s.epoch != v.epoch || s.gen != v.gen {
 		s.epoch, s.gen = v.epoch, v.gen
-		s.values = map[*entry]*[sharedValues]*value{}
+		s.values = map[resolution]*[sharedValues]*value{}
 	}
-	slots := s.values[v.target]
+	key := resolution{v.target, v.extra}
+	slots := s.values[key]
 	if slots == nil {
+		if len(s.values) >= maxResolutions {
+			return v
+		}
 		slots = new([sharedValues]*value)
-		s.values[v.target] = slots
+		s.values[key] = slots
 	}
 	slot := &slots[rand.IntN(sharedValues)]
 	if old := *slot; old != nil && aboutAsLong(int64(old.soft), int64(v.soft), int64(tickOf(now))) && aboutAsLong(old.expires, v.expires, now) {

@@ -7,7 +7,7 @@ type Route struct {
 	frontend *Frontend
 	host     *entry // the name asked for: its dead set counts
 	owner    *entry // the name whose list matched: its local marks count
-	dead     *deadSet
+	extra    *extra
 	marks    *markSet
 	now      int64
 	stale    bool
@@ -23,5 +23,17 @@ func (r *Route) Stale() bool { return r.stale }
 // (whose TTL counts even if its expiry was never announced) or by a mark of this process. It says
 // nothing about Backend.Err.
 func (r *Route) Alive(i int) bool {
-	return !r.dead.has(i, r.now) && !r.marks.has(r.frontend, i, r.now)
+	if r.extra != nil && r.extra.dead.has(i, r.now) {
+		return false
+	}
+	return !r.marks.has(r.frontend, i, r.now)
+}
+
+// Policy returns what holds for the host beside its backends; nil means nothing. It must not be
+// changed.
+func (r *Route) Policy() *Policy {
+	if r.extra == nil {
+		return nil
+	}
+	return r.extra.policy
 }

@@ -287,7 +287,7 @@ func (w *snapshotWriter) flush() error {
 }
 
 // wallTime converts a time of c.now.
-func (c *Cache) wallTime(at int64) time.Time { return c.base.Add(time.Duration(at) - time.Second) }
+func (c *Cache) wallTime(at int64) time.Time { return c.began.Add(time.Duration(at) - time.Second) }
 
 // restore puts the routes of a snapshot's checked body into the table, as far as there is room.
 func (c *Cache) restore(body []byte) (lists, derived int) {

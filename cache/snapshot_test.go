@@ -28,7 +28,7 @@ func snapshotOf(t testing.TB, lists map[string][]string, derived map[string]stri
 	}
 	for name, target := range derived {
 		e, v := settleList(c, name)
-		c.bind(e, v, c.table.findString(target), c.gen.Load(), nil)
+		c.bind(e, v, c.table.findString(target), c.gen.Load(), nil, never)
 	}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)

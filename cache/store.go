@@ -15,6 +15,13 @@ type store interface {
 	start(ctx context.Context, to sink) error
 	// read reads the list of a name and, if wantDead, its dead set.
 	read(ctx context.Context, name string, wantDead bool) (reading, error)
+	// readHash reads the hash of a name in a family.
+	readHash(ctx context.Context, f family, name string) (hashReading, error)
+	// names calls each for every name of the families that existed from its beginning to its end,
+	// and perhaps for others, some more than once, until each returns an error. What comes into being
+	// meanwhile is announced. errNoNames means that no later call would do better while the watch
+	// stands.
+	names(ctx context.Context, each func(f family, name string) error) error
 	// mark records a dead backend.
 	mark(ctx context.Context, m mark) (markOutcome, error)
 	// checker returns the unix time in seconds of the external active checker's last sign of life;
@@ -39,6 +46,8 @@ type sink interface {
 	// listChanged and deadChanged: the list or the dead set of this name may have changed.
 	listChanged(name string)
 	deadChanged(name string)
+	// hashChanged: the hash of this name in a family may have changed.
+	hashChanged(f family, name string)
 	// announced: someone marked backend id of host, which is url.
 	announced(host, url string, id int)
 }

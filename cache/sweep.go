@@ -182,7 +182,8 @@ func (c *Cache) rereadAll(entries []*entry, limit int) (failed int) {
 	return int(failures.Load())
 }
 
-// reread reads what the store says about e and, if it has no list, finds anew what answers for it.
+// reread reads what the store says about e and, if it has no list or its policy is not known, finds
+// anew what answers for it.
 func (c *Cache) reread(e *entry) bool {
 	deadline := time.Now().Add(fetchTimeout)
 	if !c.awaitSlot(deadline) {
@@ -195,7 +196,7 @@ func (c *Cache) reread(e *entry) bool {
 	// It ends by itself, and until then holds a slot that counts as the sweep's.
 	<-f.done
 	err := f.err
-	if err == nil && f.result.value.frontend == nil && !e.isWildcard() {
+	if err == nil && !e.isWildcard() && (f.result.value.frontend == nil || f.result.value.gen != c.rules.Load()) {
 		deadline = time.Now().Add(fetchTimeout)
 		// That it has no list at all is an answer, too.
 		if _, err = c.resolve(e.name(), false, deadline); errors.Is(err, ErrUnknownHost) {
