@@ -134,11 +134,11 @@ func (c *clientConn) awaitRequest() bool {
 
 // awaitBegin waits for a request to begin. Empty lines are none: clients of old send one behind a body (RFC 9112 §2.2).
 func (c *clientConn) awaitBegin() bool {
-	for skipped := 0; ; skipped++ {
+	for empty := &c.x.req.empty; ; *empty++ { // The head's scan goes on counting.
 		if len(c.buffered()) == 0 && !c.awaitFirstByte() {
 			return false
 		}
-		if skipped == maxEmptyLines || !bytes.HasPrefix(c.buffered(), []byte("\r\n")) {
+		if *empty == maxEmptyLines || !bytes.HasPrefix(c.buffered(), []byte("\r\n")) {
 			return true
 		}
 		c.consume(2)

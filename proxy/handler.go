@@ -95,8 +95,8 @@ func (s *Server) admit(x *exchange) Error {
 	if x.req.loops() {
 		return failed(KindLoop)
 	}
-	if x.req.upgrade != nil && !x.upgrades() {
-		x.req.upgrade = nil
+	if x.req.upgrade != nil {
+		x.req.upgrade = x.passedUpgrade()
 	}
 	x.identify()
 	return Error{}
@@ -113,9 +113,25 @@ func (x *exchange) mayDebug() bool {
 	return x.cfg.vouchedFor(x.peer.addr)
 }
 
-// upgrades reports whether the upgrade that the client asks for is one that is passed.
-func (x *exchange) upgrades() bool {
-	return x.req.framing == framingNone && x.cfg.passesUpgrade(x.req.upgrade)
+// passedUpgrade returns the first of the protocols that the client offers, in its order, that is one that is passed, and
+// nil if none is. The backend is told of no other, so that it can't switch to one (RFC 9110 §7.8).
+func (x *exchange) passedUpgrade() []byte {
+	if x.req.framing != framingNone {
+		return nil
+	}
+	for i := range x.req.fields {
+		f := &x.req.fields[i]
+		if f.kind != fieldUpgrade {
+			continue
+		}
+		for list, more := f.value.of(x.req.b), true; more; {
+			var e []byte
+			if e, list, more = nextElement(list); x.cfg.passesUpgrade(e) {
+				return e
+			}
+		}
+	}
+	return nil
 }
 
 // passesUpgrade reports whether an Upgrade to protocol is passed.
