@@ -148,7 +148,7 @@ freshness: deps ## Measure how soon a change counts, with a million hosts and 1 
 
 .PHONY: scale
 scale: deps ## Measure size and speed from one host to a million; writes docs/performance.md and docs/scale.svg.
-	SCALE=1 go test -count=1 -run '^(TestScale|TestFlood.*)$$' -v -timeout 20m ./cache
+	SCALE=1 go test -count=1 -run '^(TestScale|TestEviction|TestFlood.*)$$' -v -timeout 20m ./cache
 
 # What the load test needs besides Go; rivals that are missing after all are left out.
 LOADTEST_TOOLS := redis-server nginx haproxy wrk

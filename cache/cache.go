@@ -90,6 +90,7 @@ type validity struct {
 	// of names without one are counted by gen as well.
 	rules atomic.Uint32
 	clock coarseClock
+	laps  [spaceKinds]atomic.Uint32 // of each space
 	_     [64]byte
 }
 
@@ -154,6 +155,9 @@ func New(o Options) (*Cache, error) {
 	c.certificates = newHashTable(c, certificateFamily, o.MaxCertificates, c.parseCertificate)
 	c.policies = newHashTable(c, policyFamily, o.MaxHosts, c.parsePolicy)
 	c.policies.depends = c.policyChanged
+	for kind := range c.spaces {
+		c.spaces[kind].lap = &c.laps[kind]
+	}
 	c.spaces[exactSpace].limit = o.MaxHosts
 	c.spaces[derivedSpace].limit = o.MaxDerivedHosts
 	c.spaces[unknownSpace].limit = o.MaxUnknownHosts

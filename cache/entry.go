@@ -13,7 +13,7 @@ const never = math.MaxInt64
 // and dead set of that name are its value, which is replaced as a whole. Make one with newEntry.
 type entry struct {
 	value atomic.Pointer[value] // never nil
-	used  atomic.Uint32         // tick of the last use
+	use   atomic.Uint32         // a use: when it was used
 
 	// Guarded by Cache.mu.
 	slot int32 // position in its space
@@ -128,13 +128,5 @@ func (v *value) kind() spaceKind {
 		return derivedSpace
 	default:
 		return unknownSpace
-	}
-}
-
-// touch notes that e was used, for eviction. It writes once per tick at most, so that a hot host's
-// cache line stays shared between the cores.
-func (e *entry) touch(now tick) {
-	if e.used.Load() != uint32(now) {
-		e.used.Store(uint32(now))
 	}
 }

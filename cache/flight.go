@@ -222,7 +222,7 @@ func (c *Cache) settle(f *flight[settled], r *reading, list *Frontend) (*entry, 
 		}
 		e = newEntry(f.name, v)
 		if !f.dirty {
-			c.admit(e, now)
+			c.admit(e)
 		}
 		return e, e.value.Load()
 	}
@@ -321,9 +321,8 @@ func (c *Cache) readDead(name string, r *reading, before *deadSet, now int64) *d
 }
 
 // admit puts a new entry into the table and into the space that its value belongs to. mu is held.
-func (c *Cache) admit(e *entry, now int64) {
+func (c *Cache) admit(e *entry) {
 	v := e.value.Load()
-	e.touch(tickOf(now))
 	c.table.insert(e)
 	c.spaces[v.kind()].add(e, v.kind())
 	c.makeRoom(e)

@@ -65,16 +65,16 @@ func (c *Cache) peek(e *entry, r *Route) verdict {
 	if v.epoch != c.epoch.Load() || v.expires != never && c.now() >= v.expires {
 		return verdictAsk
 	}
-	tick := c.clock.now()
 	owner, own, soft := e, v, v.soft
 	if v.frontend == nil {
 		if v.gen != c.gen.Load() {
 			return verdictAsk
 		}
-		e.touch(tick)
 		if v.target == nil {
+			e.touch(&c.laps[unknownSpace])
 			return verdictNothing
 		}
+		e.touch(&c.laps[derivedSpace])
 		owner = v.target
 		own = owner.value.Load()
 		if own.epoch != v.epoch || own.frontend == nil || own.expires != never && c.now() >= own.expires {
@@ -91,8 +91,8 @@ func (c *Cache) peek(e *entry, r *Route) verdict {
 		}
 		r.now = c.now()
 	}
-	owner.touch(tick)
-	if tick >= soft {
+	owner.touch(&c.laps[exactSpace])
+	if c.clock.now() >= soft {
 		return verdictAged
 	}
 	return verdictFound
@@ -107,7 +107,7 @@ func (c *Cache) peekExact(e *entry, r *Route) verdict {
 	if v.epoch != c.epoch.Load() || v.expires != never && c.now() >= v.expires {
 		return verdictAsk
 	}
-	e.touch(c.clock.now())
+	e.touch(&c.laps[v.kind()])
 	return verdictNoLookup
 }
 
@@ -241,8 +241,10 @@ func (c *Cache) lastKnown(e *entry, exact bool, now int64, r *Route) (known, not
 
 // serveStale answers with a route that the store cannot confirm now.
 func (c *Cache) serveStale(r Route) (Route, error) {
-	r.host.touch(c.clock.now())
-	r.owner.touch(c.clock.now())
+	if r.host != r.owner {
+		r.host.touch(&c.laps[derivedSpace])
+	}
+	r.owner.touch(&c.laps[exactSpace])
 	if c.epoch.Load()&1 == 1 {
 		c.m.staleSlow.Inc()
 		return r, nil

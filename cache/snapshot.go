@@ -305,7 +305,7 @@ func (c *Cache) restore(body []byte) (lists, derived int) {
 		}
 		if r.kind == recordDerived {
 			if target := c.table.findString(string(r.target)); target != nil && c.hasRoom(derivedSpace) {
-				c.restoreEntry(name, sharedTarget(shared, target), now)
+				c.restoreEntry(name, sharedTarget(shared, target))
 				derived++
 			}
 			continue
@@ -318,7 +318,7 @@ func (c *Cache) restore(body []byte) (lists, derived int) {
 		}
 		if c.hasRoom(exactSpace) {
 			elements = r.elements(elements)
-			c.restoreEntry(name, &value{frontend: c.restoredFrontend(name, elements), expires: expires}, now)
+			c.restoreEntry(name, &value{frontend: c.restoredFrontend(name, elements), expires: expires})
 			lists++
 		}
 	}
@@ -348,9 +348,8 @@ func sharedTarget(shared map[*entry]*value, target *entry) *value {
 }
 
 // restoreEntry adds one restored name. mu is held.
-func (c *Cache) restoreEntry(name string, v *value, now int64) {
+func (c *Cache) restoreEntry(name string, v *value) {
 	e := newEntry(name, v)
-	e.touch(tickOf(now))
 	c.table.insert(e)
 	c.spaces[v.kind()].add(e, v.kind())
 }
