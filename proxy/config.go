@@ -78,6 +78,7 @@ type Config struct {
 	MaxConnectionsPerIP   int
 	MaxBackendConnections int // per backend, also the length of its queue
 	MaxTunnels            int
+	MaxStreams            int // requests at once on one HTTP/2 connection; 1 to 1000
 
 	BackendCA *x509.CertPool // roots for https backends; nil = the system's
 }
@@ -109,6 +110,7 @@ func DefaultConfig() Config {
 		MaxConnections:         16000,
 		MaxBackendConnections:  1024,
 		MaxTunnels:             8000,
+		MaxStreams:             128,
 	}
 }
 
@@ -132,6 +134,7 @@ const (
 	maxHeaderBytes  = 1 << 20
 	minHeaderFields = 4
 	maxHeaderFields = 1000
+	maxStreams      = 1000
 )
 
 // Validate reports every field that can't be used, joined into one error.
@@ -158,6 +161,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxHeaderFields < minHeaderFields || c.MaxHeaderFields > maxHeaderFields {
 		bad("maxHeaderFields %d: must be from %d to %d", c.MaxHeaderFields, minHeaderFields, maxHeaderFields)
+	}
+	if c.MaxStreams < 1 || c.MaxStreams > maxStreams {
+		bad("maxStreams %d: must be from 1 to %d", c.MaxStreams, maxStreams)
 	}
 	if c.RetryOnError < 0 {
 		bad("retryOnError %d: must not be negative", c.RetryOnError)

@@ -21,6 +21,7 @@ const (
 	KindRequestTimeout
 	KindBodyTooLarge
 	KindTargetTooLong
+	KindMisdirected
 	KindHeadTooLarge
 	KindClientGone
 	KindNoBackend
@@ -85,6 +86,7 @@ var outcomes = [kindCount]outcome{
 	KindRequestTimeout: {"request_timeout", 408, SourceClient, "Request timeout", slog.LevelDebug, retryNever, false, true},
 	KindBodyTooLarge:   {"body_too_large", 413, SourceClient, "Request body too large", slog.LevelDebug, retryNever, false, true},
 	KindTargetTooLong:  {"target_too_long", 414, SourceClient, "Request target too long", slog.LevelDebug, retryNever, false, true},
+	KindMisdirected:    {"misdirected", 421, SourceClient, "Host not served on this connection", slog.LevelDebug, retryNever, false, false},
 	KindHeadTooLarge:   {"head_too_large", 431, SourceClient, "Request header fields too large", slog.LevelDebug, retryNever, false, true},
 	KindClientGone:     {"client_gone", 499, SourceClient, "Client closed the connection", slog.LevelDebug, retryNever, false, true},
 

@@ -11,7 +11,7 @@ import (
 // causes is the closed set of X-Sluice-Error with its statuses, as it is documented.
 var causes = map[string]int{
 	"bad_request": 400, "no_host": 400, "bad_host": 400, "unknown_host": 400, "method_refused": 405, "request_timeout": 408,
-	"body_too_large": 413, "target_too_long": 414, "head_too_large": 431, "client_gone": 499, "no_backend": 502,
+	"body_too_large": 413, "target_too_long": 414, "head_too_large": 431, "misdirected": 421, "client_gone": 499, "no_backend": 502,
 	"backend_invalid": 502, "connect_failed": 502, "connect_timeout": 502, "backend_reset": 502, "bad_answer": 502,
 	"retries_used_up": 502, "internal": 502, "store_unavailable": 503, "lookup_limited": 503, "backend_busy": 503,
 	"draining": 503, "response_timeout": 504, "retry_timeout": 504, "loop": 508,

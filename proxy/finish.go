@@ -35,7 +35,7 @@ func (s *Server) logAccess(x *exchange, status int, end instant, total time.Dura
 	r := &x.req
 	rec := &x.record
 	*rec = accesslog.Record{
-		Peer: x.peer.addr, Time: end.wall(), Method: r.method, Target: r.rawTarget, Proto: protoText(r.http10),
+		Peer: x.peer.addr, Time: end.wall(), Method: r.method, Target: r.rawTarget, Proto: r.proto(),
 		Host: r.authority, RequestID: x.id, VHost: x.vhost(), Cause: x.err.Kind.String(),
 		Status: status, Bytes: x.sentBytes, Total: total, BackendTime: x.backendTime, Attempts: x.attempts,
 		TLS: x.peer.proto == "https",
@@ -56,13 +56,6 @@ func (s *Server) logAccess(x *exchange, status int, end instant, total time.Dura
 		rec.Backend = x.backend.URL
 	}
 	s.access.Log(rec)
-}
-
-func protoText(http10 bool) string {
-	if http10 {
-		return "HTTP/1.0"
-	}
-	return "HTTP/1.1"
 }
 
 // logFailure tells the operator of a failed exchange: what, for whom, at which backend, why. Errors of clients are told

@@ -18,6 +18,10 @@ type peerInfo struct {
 	trusted bool   // its forwarding fields are believed
 	proto   string // "http" or "https": how it reached us
 	port    []byte // the listener's real port
+
+	// covers reports whether the connection may be used for a host; nil where one connection is one host's. It is safe
+	// for concurrent use.
+	covers func(host []byte) bool
 }
 
 func newPeerInfo(addr netip.Addr, trusted bool, proto string, port int) peerInfo {

@@ -178,7 +178,7 @@ func (c *clientConn) writeHead(r *response) error {
 	switch {
 	case c.style == styleChunked:
 		out = append(out, "Transfer-Encoding: chunked\r\n"...)
-	case r.framing == framingLength || c.keepsLength(r):
+	case r.framing == framingLength || r.keepsLength():
 		out = append(out, "Content-Length: "...)
 		out = strconv.AppendInt(out, r.contentLength, 10)
 		out = append(out, "\r\n"...)
@@ -201,15 +201,6 @@ func (c *clientConn) settleStyle(r *response) {
 		}
 	}
 	x.closing = x.closing || !x.req.keepAlive || c.srv.closing.Load()
-}
-
-// keepsLength reports whether an answer without a body keeps its Content-Length: the one that a GET would have had
-// (RFC 9110 §8.6), or 0.
-func (c *clientConn) keepsLength(r *response) bool {
-	if r.framing != framingNone || r.status < 200 || r.status == 204 {
-		return false
-	}
-	return r.has(fieldContentLength) && !r.has(fieldTransferEncoding)
 }
 
 // appendConnection says whether the connection goes on, where the version does not say it.

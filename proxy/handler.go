@@ -89,6 +89,9 @@ func (s *Server) admit(x *exchange) Error {
 		return failed(KindBadHost)
 	}
 	x.host = host
+	if covers := x.peer.covers; covers != nil && !covers(host) {
+		return failed(KindMisdirected)
+	}
 	if limit := x.cfg.MaxBodyBytes; limit > 0 && x.req.contentLength > limit {
 		return failed(KindBodyTooLarge)
 	}

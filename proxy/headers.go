@@ -50,7 +50,11 @@ func (x *exchange) appendRequestHops(dst []byte) []byte {
 		dst = append(dst, "\r\n"...)
 	}
 	if via := x.cfg.Via; via != "" {
-		dst = append(append(append(dst, "Via: 1.1 "...), via...), "\r\n"...)
+		version := "1.1 "
+		if r.major > 0 {
+			version = r.proto()[len("HTTP/"):] + " "
+		}
+		dst = append(append(append(append(dst, "Via: "...), version...), via...), "\r\n"...)
 	}
 	return dst
 }

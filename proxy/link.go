@@ -197,8 +197,16 @@ func (l *link) takesEnough(rest int) bool {
 }
 
 // unsent returns how many written bytes the peer has not acknowledged.
-func (l *link) unsent() (n int) {
-	if l.raw == nil || l.written == 0 {
+func (l *link) unsent() int {
+	if l.written == 0 {
+		return 0
+	}
+	return l.queued()
+}
+
+// queued is unsent for goroutines that do not write.
+func (l *link) queued() (n int) {
+	if l.raw == nil {
 		return 0
 	}
 	_ = l.raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })

@@ -22,6 +22,10 @@ type boundListener struct {
 
 func newBoundListener(s *Server, ln net.Listener, b Bind) *boundListener {
 	bl := &boundListener{Listener: ln, srv: s, tls: b.TLS, proxyProtocol: b.ProxyProtocol}
+	if b.TLS != nil && b.HTTP2 && suitsHTTP2(b.TLS.CipherSuites) {
+		bl.tls = b.TLS.Clone()
+		bl.tls.NextProtos = []string{protoHTTP2, protoHTTP1}
+	}
 	if a, ok := ln.Addr().(*net.TCPAddr); ok {
 		bl.port = a.Port
 	}

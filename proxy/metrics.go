@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -16,11 +17,13 @@ const (
 	limitBackend
 	limitTunnels
 	limitDescriptors
+	limitStalledStreams
 	limitCount
 )
 
 var limitNames = [limitCount]string{
 	"max_connections", "max_connections_per_ip", "max_backend_connections", "max_tunnels", "file_descriptors",
+	"stalled_streams",
 }
 
 // Directions of a tunnel.
@@ -55,8 +58,21 @@ type proxyMetrics struct {
 	droppedForwarding *metrics.Counter
 	droppedLookalike  *metrics.Counter
 
-	pools atomic.Int64
+	h2Connections *metrics.Counter
+	h2Requests    *metrics.Counter
+	h2Errors      [2]*metrics.Counter
+	floods        [floodCount]*metrics.Counter
+
+	pools   atomic.Int64
+	streams atomic.Int64 // requests under way on connections that carry many
 }
+
+// Kinds of floods.
+const (
+	floodControl = iota // frames that carry no request
+	floodResets         // requests that are begun and thrown away
+	floodCount
+)
 
 func newProxyMetrics(set *metrics.Set, s *Server) *proxyMetrics {
 	m := &proxyMetrics{
@@ -92,6 +108,7 @@ func newProxyMetrics(set *metrics.Set, s *Server) *proxyMetrics {
 	}
 	m.tunnelBytes[tunnelUp] = set.NewCounter(`sluice_tunnel_bytes_total{direction="up"}`)
 	m.tunnelBytes[tunnelDown] = set.NewCounter(`sluice_tunnel_bytes_total{direction="down"}`)
+	m.registerH2(set, s)
 	set.NewGauge("sluice_backend_pools", func() float64 { return float64(m.pools.Load()) })
 	set.NewGauge("sluice_connections", func() float64 { return float64(s.conns.count()) })
 	set.NewGauge("sluice_tunnels", func() float64 { return float64(s.tunnels.Load()) })
@@ -102,6 +119,27 @@ func newProxyMetrics(set *metrics.Set, s *Server) *proxyMetrics {
 		return 0
 	})
 	return m
+}
+
+// registerH2 makes the series of HTTP/2.
+func (m *proxyMetrics) registerH2(set *metrics.Set, s *Server) {
+	m.h2Connections = set.NewCounter("sluice_http2_connections_total")
+	m.h2Requests = set.NewCounter("sluice_http2_requests_total")
+	m.h2Errors[0] = set.NewCounter(`sluice_http2_errors_total{scope="connection"}`)
+	m.h2Errors[1] = set.NewCounter(`sluice_http2_errors_total{scope="stream"}`)
+	m.floods[floodControl] = set.NewCounter(`sluice_http2_floods_total{reason="control_frames"}`)
+	m.floods[floodResets] = set.NewCounter(`sluice_http2_floods_total{reason="resets"}`)
+	set.NewGauge("sluice_http2_connections", func() float64 { return float64(s.h2.count()) })
+	set.NewGauge("sluice_streams", func() float64 { return float64(m.streams.Load()) })
+}
+
+// countH2Error counts what the library says that a client did wrong.
+func (m *proxyMetrics) countH2Error(what string) {
+	scope := 0
+	if strings.HasPrefix(what, "stream") {
+		scope = 1
+	}
+	m.h2Errors[scope].Inc()
 }
 
 // request counts a finished request.

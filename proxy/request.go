@@ -29,6 +29,7 @@ type request struct {
 	framing       framing
 	contentLength int64
 
+	major      uint8 // 2 or 3 if the head was made from a stream's, else 0
 	http10     bool
 	absolute   bool // target came in absolute-form
 	keepAlive  bool // the client wants the connection to go on
@@ -287,4 +288,28 @@ func parseLength(v []byte) (int64, bool) {
 		n = n*10 + d
 	}
 	return n, true
+}
+
+// isGRPC reports whether the body is a sequence of gRPC's messages.
+func (r *request) isGRPC() bool {
+	for i := range r.fields {
+		f := &r.fields[i]
+		if f.kind == fieldPlain && equalFold(f.name.of(r.b), "content-type") {
+			return bytes.HasPrefix(f.value.of(r.b), []byte("application/grpc"))
+		}
+	}
+	return false
+}
+
+// proto names the version that the client speaks, for logs.
+func (r *request) proto() string {
+	switch {
+	case r.major == 2:
+		return "HTTP/2.0"
+	case r.major == 3:
+		return "HTTP/3.0"
+	case r.http10:
+		return "HTTP/1.0"
+	}
+	return "HTTP/1.1"
 }

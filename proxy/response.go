@@ -125,6 +125,15 @@ func (r *response) settleFraming(toHead, length, chunked bool) {
 	}
 }
 
+// keepsLength reports whether an answer without a body keeps its Content-Length: the one that a GET would have had
+// (RFC 9110 §8.6), or 0.
+func (r *response) keepsLength() bool {
+	if r.framing != framingNone || r.status < 200 || r.status == 204 {
+		return false
+	}
+	return r.has(fieldContentLength) && !r.has(fieldTransferEncoding)
+}
+
 // switches reports whether a 101 answer agrees to the upgrade that the request asked for (RFC 9110 §7.8).
 func (r *response) switches(asked []byte) bool {
 	return len(asked) > 0 && r.lists("upgrade") && bytes.EqualFold(r.upgrade, asked)

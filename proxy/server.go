@@ -32,6 +32,8 @@ type Deps struct {
 type Bind struct {
 	TLS *tls.Config // nil for plain HTTP. Its callbacks may change certificates while it is served.
 
+	HTTP2 bool // offer HTTP/2 beside HTTP/1.1; with TLS only
+
 	// ProxyProtocol says that load balancers announce their clients with a PROXY protocol header, version 1 or 2, before
 	// anything else. It is taken from peers in Config.TrustedProxies, if the operator set them, and from loopback; other
 	// peers are clients.
@@ -50,6 +52,7 @@ type Server struct {
 	conns *connections
 	pools pools
 	edge  fasthttp.Server
+	h2    h2Servers
 
 	rotation rotation
 	budget   budget
@@ -90,8 +93,9 @@ func New(cfg Config, d Deps) (*Server, error) {
 		Handler:               func(*fasthttp.RequestCtx) { panic("BUG: fasthttp parsed a request") },
 	}
 	s.edge.NextProto(protoHTTP1, s.serveConn)
-	s.sweeper.Add(1)
+	s.sweeper.Add(2)
 	go s.sweep()
+	go s.sweepH2()
 	return s, nil
 }
 
@@ -140,6 +144,10 @@ func (s *Server) serveConn(nc net.Conn) error {
 	if a.failed {
 		return nil
 	}
+	if t, ok := a.rw.(*tls.Conn); ok && t.ConnectionState().NegotiatedProtocol == protoHTTP2 {
+		s.serveH2(a, t)
+		return nil
+	}
 	c := acquireClientConn(s, a)
 	s.conns.add(c)
 	defer s.survive("connection", func() { // c is not used again: its state is anybody's guess.
@@ -161,6 +169,7 @@ func (s *Server) BeginDrain() { s.draining.Store(true) }
 // listeners another one serves on.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.closing.Store(true)
+	s.h2.shutdown(ctx)
 	err := s.edge.ShutdownWithContext(ctx)
 	if err != nil {
 		s.cut()
@@ -177,6 +186,7 @@ func (s *Server) cut() {
 	s.hardClosing.Store(true)
 	for deadline := time.Now().Add(cutTime); time.Now().Before(deadline) && s.conns.count() > 0; {
 		s.conns.cut()
+		s.h2.cut()
 		time.Sleep(5 * time.Millisecond)
 	}
 }

@@ -177,7 +177,7 @@ func (e *edge) startServing() (err error) {
 		return err
 	}
 	for _, ln := range e.listeners {
-		e.serve(ln.bind.HostPort(), func() error { return e.proxy.Serve(ln.Listener, proxyBind(ln)) })
+		e.serve(ln.bind.HostPort(), func() error { return e.proxy.Serve(ln.Listener, proxyBind(ln, e.started.HTTPS.HTTP2)) })
 	}
 	if e.operators != nil {
 		e.admin = admin.NewServer(admin.Options{Sets: []*metrics.Set{e.metrics}, Ready: e.ready}, e.log.Logger)
@@ -227,10 +227,10 @@ func (e *edge) startRoutes() (err error) {
 	return e.routes.Start(context.Background())
 }
 
-func proxyBind(ln listener) proxy.Bind {
+func proxyBind(ln listener, http2 bool) proxy.Bind {
 	b := proxy.Bind{ProxyProtocol: ln.bind.ProxyProtocol}
 	if ln.bundle != nil {
-		b.TLS = ln.bundle.TLSConfig()
+		b.TLS, b.HTTP2 = ln.bundle.TLSConfig(), http2
 	}
 	return b
 }

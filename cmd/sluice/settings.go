@@ -50,6 +50,7 @@ func proxySettings(cfg *config.Config) (proxy.Config, error) {
 		MaxConnectionsPerIP:    s.MaxConnectionsPerIP,
 		MaxBackendConnections:  s.MaxBackendConnections,
 		MaxTunnels:             s.MaxTunnels,
+		MaxStreams:             s.MaxStreams,
 		BackendCA:              roots,
 	}
 	limitByFiles(&settings, openFileLimit())

@@ -71,6 +71,7 @@ type Server struct {
 	MaxConnectionsPerIP   int
 	MaxBackendConnections int
 	MaxTunnels            int
+	MaxStreams            int
 }
 
 // HTTP holds the keys of the "http" object: where plain HTTP is accepted.
@@ -93,6 +94,7 @@ type HTTPS struct {
 	Ciphers    string
 	// SecureProtocol is Node's name of a TLS method; empty means TLS 1.2 and 1.3.
 	SecureProtocol string
+	HTTP2          bool
 }
 
 // Admin holds the keys of the "admin" object. Port 0 means no admin listener.

@@ -112,4 +112,9 @@ var limitKeys = []Key{
 		Doc:   "Tunnels (WebSocket) at once; 0 means 40 % of RLIMIT_NOFILE.",
 		field: func(c *Config) any { return &c.Server.MaxTunnels },
 	},
+	{
+		Path: "server.maxStreams", Default: "128", Live: true, Rule: between(1, 1000),
+		Doc:   "Requests at once on one HTTP/2 connection. Open connections keep what they were told.",
+		field: func(c *Config) any { return &c.Server.MaxStreams },
+	},
 }

@@ -55,6 +55,11 @@ var listenKeys = []Key{
 		field: func(c *Config) any { return &c.HTTPS.SecureProtocol },
 	},
 	{
+		Path: "https.http2", Default: "true",
+		Doc:   "Offer HTTP/2 to clients of every https.bind entry.",
+		field: func(c *Config) any { return &c.HTTPS.HTTP2 },
+	},
+	{
 		Path:    "https.honorCipherOrder",
 		Instead: "the Go TLS library orders suites by what both sides run fastest and safest",
 		Doc:     "Prefer the server's order of cipher suites.",

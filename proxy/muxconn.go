@@ -1,0 +1,167 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"net/http"
+	"sync"
+	"sync/atomic"
+)
+
+// muxConn is a client connection that carries many requests at once, as the proxy sees it: who the client is, which
+// streams run, and which names the connection may be used for. The library that speaks the protocol owns the rest.
+type muxConn struct {
+	srv   *Server
+	bind  *boundListener
+	sni   []byte // the name that the handshake asked for, in lower case; nil = none
+	state atomic.Pointer[connView]
+
+	mu      sync.Mutex
+	streams []*stream
+	ended   bool
+	empty   *sync.Cond      // the last stream has ended
+	names   map[string]bool // whether the certificate covers them; at most maxNames
+	leaf    *x509.Certificate
+}
+
+// connView is what a configuration makes of a connection. Streams that began before a reload keep theirs.
+type connView struct {
+	cfg  *Config
+	peer peerInfo
+}
+
+func newMuxConn(s *Server, a *acceptedConn, sni string) *muxConn {
+	m := &muxConn{srv: s, bind: a.bind}
+	m.empty = sync.NewCond(&m.mu)
+	if sni != "" {
+		m.sni = bytes.ToLower(bytes.TrimSuffix([]byte(sni), []byte(".")))
+	}
+	m.look(s.config(), newPeerInfo(a.addr, false, a.bind.proto(), a.bind.port))
+	return m
+}
+
+// view returns the connection as the present configuration sees it.
+func (m *muxConn) view() *connView {
+	v := m.state.Load()
+	if cfg := m.srv.config(); v.cfg != cfg {
+		v = m.look(cfg, v.peer)
+	}
+	return v
+}
+
+func (m *muxConn) look(cfg *Config, p peerInfo) *connView {
+	p.trusted, p.covers = trusts(cfg.TrustedProxies, p.addr), m.covers
+	v := &connView{cfg: cfg, peer: p}
+	m.state.Store(v)
+	return v
+}
+
+// serve answers one request. It reports whether the answer must not look complete.
+func (m *muxConn) serve(w http.ResponseWriter, r *http.Request) (cut bool) {
+	st := streams.Get().(*stream)
+	st.begin(m, w, r)
+	if !m.enter(st) {
+		st.release()
+		return true
+	}
+	returned := false
+	defer func() {
+		if !returned { // The fence itself has failed: st is not used again.
+			m.srv.survive("stream", func() { cut = true })
+			m.leave(st)
+		}
+	}()
+	st.serve()
+	returned, cut = true, st.aborted
+	m.leave(st)
+	st.release()
+	return cut
+}
+
+// enter counts a stream in. It reports false when the connection has ended.
+func (m *muxConn) enter(st *stream) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ended {
+		return false
+	}
+	st.slot, st.deadline = len(m.streams), st.x.start.after(streamWriteTime)
+	m.streams = append(m.streams, st)
+	m.srv.metrics.streams.Add(1)
+	return true
+}
+
+// leave counts a stream out. Nobody touches its writer afterwards.
+func (m *muxConn) leave(st *stream) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	last := m.streams[len(m.streams)-1]
+	m.streams[st.slot], last.slot = last, st.slot
+	m.streams[len(m.streams)-1] = nil
+	m.streams = m.streams[:len(m.streams)-1]
+	m.srv.metrics.streams.Add(-1)
+	if m.ended && len(m.streams) == 0 {
+		m.empty.Broadcast()
+	}
+}
+
+// end waits for the streams of a connection that has ended: each writes its line in the log.
+func (m *muxConn) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ended = true
+	for len(m.streams) > 0 {
+		m.empty.Wait()
+	}
+}
+
+// maxNames bounds the names besides the SNI that a connection remembers.
+const maxNames = 64 // Limit
+
+// covers reports whether a request for host may come on this connection: host is the name of its handshake, or stands
+// in the certificate that it was shown (RFC 9113 §9.1.1). A client that named nobody was not misled by anybody.
+func (m *muxConn) covers(host []byte) bool {
+	if m.sni == nil || bytes.Equal(host, m.sni) {
+		return true // Fast path.
+	}
+	m.mu.Lock()
+	known, asked := m.names[string(host)]
+	leaf := m.leaf
+	m.mu.Unlock()
+	if asked {
+		return known
+	}
+	if leaf == nil {
+		leaf = m.bind.certificate(string(m.sni)) // It may ask the store: no lock is held.
+	}
+	known = leaf != nil && leaf.VerifyHostname(string(host)) == nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.leaf = leaf; m.names == nil {
+		m.names = make(map[string]bool)
+	}
+	if len(m.names) < maxNames {
+		m.names[string(host)] = known
+	}
+	return known
+}
+
+// certificate returns what a handshake for a name is shown, nil if nothing is.
+func (bl *boundListener) certificate(name string) *x509.Certificate {
+	var cert *tls.Certificate
+	if get := bl.tls.GetCertificate; get != nil {
+		cert, _ = get(&tls.ClientHelloInfo{ServerName: name, SupportedVersions: []uint16{tls.VersionTLS13, tls.VersionTLS12}})
+	}
+	if cert == nil && len(bl.tls.Certificates) > 0 {
+		cert = &bl.tls.Certificates[0]
+	}
+	if cert == nil || len(cert.Certificate) == 0 {
+		return nil
+	}
+	if cert.Leaf != nil {
+		return cert.Leaf
+	}
+	leaf, _ := x509.ParseCertificate(cert.Certificate[0])
+	return leaf
+}
