@@ -27,7 +27,7 @@ type process struct {
 // startProcess starts redis-server so that it dies with this program. The kernel ties the death
 // signal to the thread that forked, hence the goroutine that holds its thread as long as the
 // process lives.
-func startProcess(args []string) (*process, error) {
+func startProcess(args []string, apart bool) (*process, error) {
 	path, err := exec.LookPath(cmp.Or(os.Getenv(programVariable), "redis-server"))
 	if err != nil {
 		return nil, errMissing
@@ -35,6 +35,9 @@ func startProcess(args []string) (*process, error) {
 	p := &process{cmd: exec.Command(path, args...), log: &Tail{}, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if apart {
+		p.cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET
+	}
 	started := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()

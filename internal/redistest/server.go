@@ -31,6 +31,7 @@ type Server struct {
 	args     []string
 	password string
 	sentinel string // configuration file of a Sentinel; empty for a server
+	apart    bool   // in a network namespace of its own
 
 	mu     sync.Mutex
 	proc   *process // nil while the server is down
@@ -118,7 +119,13 @@ func (s *Server) choosePorts() (err error) {
 }
 
 // Addr is the server's "host:port".
-func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)) }
+func (s *Server) Addr() string {
+	host := "127.0.0.1"
+	if s.apart {
+		host = farAddress
+	}
+	return net.JoinHostPort(host, strconv.Itoa(s.Port))
+}
 
 // SecureAddr is Addr for TLS.
 func (s *Server) SecureAddr() string {
@@ -200,12 +207,16 @@ func (s *Server) kill() {
 func (s *Server) start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p, err := startProcess(s.commandLine())
+	p, err := startProcess(s.commandLine(), s.apart)
 	if err != nil {
 		return err
 	}
 	s.proc = p
-	if err := s.awaitReady(p); err != nil {
+	err = s.awaitReady(p)
+	if err == nil && s.apart {
+		err = link(p.pid(), s.Addr())
+	}
+	if err != nil {
 		s.kill()
 		return fmt.Errorf("start redis-server on port %d: %w", s.Port, err)
 	}
@@ -216,6 +227,9 @@ func (s *Server) start() error {
 func (s *Server) commandLine() []string {
 	own := []string{
 		"--port", strconv.Itoa(s.Port), "--bind", "127.0.0.1", "--dir", s.dir, "--daemonize", "no",
+	}
+	if s.apart {
+		own = append(own, "--bind", "0.0.0.0", "--protected-mode", "no")
 	}
 	if s.TLSPort != 0 {
 		own = append(own, "--tls-port", strconv.Itoa(s.TLSPort))
@@ -263,8 +277,15 @@ func (s *Server) awaitReady(p *process) error {
 	})
 }
 
+func (s *Server) connect() (*Client, error) {
+	if s.apart {
+		return Dial("unix", s.Socket())
+	}
+	return Dial("tcp", s.Addr())
+}
+
 func (s *Server) dial() (*Client, error) {
-	c, err := Dial("tcp", s.Addr())
+	c, err := s.connect()
 	if err != nil || s.password == "" {
 		return c, err
 	}

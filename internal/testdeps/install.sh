@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes sure that the programs the tests run are there: redis-server, nginx, unicorn with Rack and
-# Rack::SSL, curl, varnishtest, slowhttptest, wrk, node with npm. As root on a Debian it installs what is
+# Rack::SSL, curl, varnishtest, slowhttptest, wrk, node with npm, ip. As root on a Debian it installs what is
 # missing, without letting apt start any service; otherwise it says in one line what to install. With
 # names of programs as arguments it looks for those instead.
 set -eu
@@ -23,6 +23,7 @@ package() {
 	rack-ssl) echo ruby-rack-ssl ;;
 	varnishtest) echo varnish ;;
 	node) echo nodejs ;;
+	ip) echo iproute2 ;;
 	*) echo "$1" ;;
 	esac
 }
@@ -33,7 +34,7 @@ missing() {
 	done
 }
 
-[ $# -gt 0 ] || set -- redis-server nginx unicorn rack rack-ssl curl varnishtest slowhttptest wrk node npm
+[ $# -gt 0 ] || set -- redis-server nginx unicorn rack rack-ssl curl varnishtest slowhttptest wrk node npm ip
 packages=$(missing "$@" | tr '\n' ' ')
 [ -n "$packages" ] || exit 0
 
