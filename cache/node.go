@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	dialTimeout = time.Second
-	// pingGap and pingTimeout bound how long a frozen server goes unnoticed: their sum.
-	pingGap     = 250 * time.Millisecond
+	// pingGap and pingTimeout bound how long a frozen server goes unnoticed: two gaps, because one in
+	// which something still came asks for no sign of life, and the timeout.
+	pingGap     = 150 * time.Millisecond
 	pingTimeout = 500 * time.Millisecond
 )
 
@@ -128,10 +128,8 @@ func clientOptions(d *driver, address string) rueidis.ClientOption {
 		ReadBufferEachConn:  64 << 10,
 		WriteBufferEachConn: 64 << 10,
 	}
-	if d.network == "unix" {
-		o.DialCtxFn = func(ctx context.Context, address string, dialer *net.Dialer, _ *tls.Config) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", address)
-		}
+	o.DialCtxFn = func(ctx context.Context, address string, dialer *net.Dialer, config *tls.Config) (net.Conn, error) {
+		return dialServer(ctx, d.network, address, dialer, config)
 	}
 	return o
 }

@@ -93,7 +93,13 @@ func (w *redisWatcher) track(
 		return nil, nil, err
 	}
 	conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: w.heard})
-	lost = conn.SetOnInvalidations(w.pushed)
+	var end watchEnd
+	lost = conn.SetOnInvalidations(func(keys []rueidis.RedisMessage) {
+		if keys != nil || !end.reached() {
+			w.pushed(keys)
+		}
+	})
+	end.lost.Store(&lost)
 	refusal = conn.Do(ctx, w.trackingCommand(conn.B())).Error()
 	if refusal != nil && !isReply(refusal) {
 		return nil, nil, refusal
@@ -195,6 +201,28 @@ func (w *redisWatcher) probe(ctx context.Context, client rueidis.CommandClient) 
 		}
 	}
 	return err
+}
+
+// watchEnd tells the push that a client library makes up when a connection ends, which looks like
+// that of FLUSHALL, from a real one. Taken for real, it would have known hosts wait for a store that
+// is just being lost.
+type watchEnd struct {
+	lost atomic.Pointer[<-chan error] // nil until the watch is set up; nothing is pushed before
+}
+
+// reached is asked on the goroutine that reads the connection, which says that it has ended before
+// it makes the push up.
+func (e *watchEnd) reached() bool {
+	lost := e.lost.Load()
+	if lost == nil || len(*lost) > 0 {
+		return true
+	}
+	select {
+	case <-*lost: // closed, and its error was taken out
+		return true
+	default:
+		return false
+	}
 }
 
 // pushed hands invalidations on. It runs on the goroutine that reads the connection.
