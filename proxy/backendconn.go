@@ -119,12 +119,15 @@ func (bc *backendConn) fit(t instant, careful bool) bool {
 	return saw == sightQuiet
 }
 
+// tcp reports whether what is read and written are the bytes of the socket.
+func (bc *backendConn) tcp() bool { return bc.link != nil && bc.rw == net.Conn(bc.link) }
+
 // lookInside looks for bytes under TLS, where the socket shows records only, by reading without waiting. What is no
 // data is a farewell, or too rare between two requests to be worth telling from the beginning of some: it ends the
 // connection too.
 func (bc *backendConn) lookInside(socket sight) sight {
 	bc.link.atOnce = true
-	n, err := bc.rw.Read(bc.link.peeker.one[:])
+	n, err := bc.rw.Read(bc.link.one[:])
 	bc.link.atOnce = false
 	switch {
 	case n > 0:

@@ -44,6 +44,7 @@ func (s *Server) forward(x *exchange) Error {
 func (s *Server) attempt(x *exchange) Error {
 	start := now()
 	x.attempts++
+	x.phase = phase{}
 	x.tried = append(x.tried, x.backend.Key)
 	e := s.connect(x, start)
 	for e.Kind == KindNone {
@@ -113,13 +114,11 @@ func (x *exchange) send() Error {
 	if whole {
 		out = append(out, body...)
 	}
-	n, err := x.up.rw.Write(out)
-	if n > 0 {
-		x.sent++
+	if whole && x.up.uses > 1 && x.up.tcp() && x.up.link.mayAsk(out) {
+		return x.ask(out)
 	}
-	if err != nil {
-		e := writeError(err)
-		e.unsent = n == 0 && x.up.uses > 1 && e.Kind == KindBackendReset
+	n, err := x.up.rw.Write(out)
+	if e := x.wrote(n, err); e.Kind != KindNone {
 		return e
 	}
 	x.announced = announced
@@ -127,6 +126,37 @@ func (x *exchange) send() Error {
 		x.startUpload()
 	}
 	return Error{}
+}
+
+// ask sends a whole request and reads the first bytes of the answer, in one operation: nothing can have come on a
+// connection that was found quiet, so that it pays to wait before the first look.
+func (x *exchange) ask(out []byte) Error {
+	l := x.up.link
+	l.question, l.asked = out, 0
+	x.expect(x.cfg.ResponseTimeout, false)
+	err := x.up.fill()
+	if l.question != nil {
+		l.question = nil
+		return x.wrote(l.asked, err)
+	}
+	x.sent++
+	if err != nil {
+		return x.waitError(err)
+	}
+	return Error{}
+}
+
+// wrote takes note of n bytes of a request that were written, and maps the error that ended that.
+func (x *exchange) wrote(n int, err error) Error {
+	if n > 0 {
+		x.sent++
+	}
+	if err == nil {
+		return Error{}
+	}
+	e := writeError(err)
+	e.unsent = n == 0 && x.up.uses > 1 && e.Kind == KindBackendReset
+	return e
 }
 
 // writeError maps an error of writing to a backend. One that takes nothing more has not said what it did with the rest.
@@ -142,7 +172,7 @@ var answerRules = headRules{maxBytes: maxAnswerHead, maxFields: maxAnswerField, 
 // awaitHead reads heads until the final one, passing interim answers on.
 func (x *exchange) awaitHead() Error {
 	for interim := 0; ; interim++ {
-		e := x.readHead()
+		e := x.readHead(interim == 0)
 		if e.Kind != KindNone {
 			return e
 		}
@@ -170,14 +200,17 @@ func (x *exchange) awaitHead() Error {
 	}
 }
 
-// readHead reads one head. A backend that keeps silent about an announced body gets it after a second.
-func (x *exchange) readHead() Error {
+// readHead reads one head; the wait for the first one may have begun. A backend that keeps silent about an announced
+// body gets it after a second.
+func (x *exchange) readHead(first bool) Error {
 	limit := x.cfg.ResponseTimeout
 	if x.announced {
 		limit = continueAfter
 	}
-	for {
-		x.expect(limit, false)
+	for begun := first && x.phase.since != 0; ; begun = false {
+		if !begun {
+			x.expect(limit, false)
+		}
 		n, bad, err := x.up.scanHead(&x.res.head, &answerRules)
 		switch {
 		case bad == KindHeadTooLarge || bad == KindTargetTooLong:

@@ -6,9 +6,7 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,7 +35,7 @@ const (
 // One goroutine may read and one may write at a time; interrupt, reset and Close may be called by any.
 type link struct {
 	net.Conn
-	raw syscall.RawConn
+	descriptor
 
 	readLimit instant // the reader gives up at this time; 0 = never
 	readArmed instant // the deadline set on the socket; 0 = none
@@ -56,15 +54,13 @@ type link struct {
 
 	early []byte // bytes read off the socket before the connection was anybody's; Read gives them out first
 
-	peeker peeker
+	question []byte // what the next Read writes before it waits; nil once that is done. See mayAsk
+	asked    int    // what was written of it
 }
 
 func newLink(c net.Conn) *link {
 	l := &link{Conn: c}
-	if sc, ok := c.(syscall.Conn); ok {
-		l.raw, _ = sc.SyscallConn()
-	}
-	l.peeker.init()
+	l.descriptor.init(c)
 	return l
 }
 
@@ -114,7 +110,7 @@ func (l *link) Read(p []byte) (int, error) {
 		return l.readNow(p)
 	}
 	for {
-		n, err := l.Conn.Read(p)
+		n, err := l.readOnce(p)
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
@@ -128,24 +124,39 @@ func (l *link) Read(p []byte) (int, error) {
 	}
 }
 
-// readNow reads what the socket holds, whatever its deadline. It returns errInterrupted if that is nothing.
-func (l *link) readNow(p []byte) (int, error) {
-	k := &l.peeker
-	k.into = p
-	broken := l.raw.Control(k.read)
-	k.into = nil
+// readOnce reads once, within the deadline of the socket. A question is written first.
+func (l *link) readOnce(p []byte) (int, error) {
 	switch {
-	case broken != nil:
-		return 0, broken
-	case k.err == unix.EAGAIN || k.err == unix.EINTR:
-		return 0, errInterrupted
-	case k.err != nil:
-		return 0, k.err
-	case k.n == 0:
-		return 0, io.EOF
+	case l.question != nil:
+		return l.askOnce(p)
+	case l.fits(len(p)):
+		return l.read(p)
 	}
-	return k.n, nil
+	return l.Conn.Read(p)
 }
+
+// askOnce writes the question and reads once.
+func (l *link) askOnce(p []byte) (int, error) {
+	sent, n, err := l.ask(l.question, p)
+	l.asked = sent
+	l.written += int64(sent)
+	if sent == len(l.question) {
+		l.question = nil
+		return n, err
+	}
+	if err != nil {
+		return 0, err
+	}
+	sent, err = l.Write(l.question[sent:])
+	if l.asked += sent; err != nil {
+		return 0, err
+	}
+	l.question = nil
+	return l.readOnce(p)
+}
+
+// mayAsk reports whether q may be a question.
+func (l *link) mayAsk(q []byte) bool { return l.fits(len(q)) }
 
 // limitWrite has the peer take rate bytes a second of what is pending, over a window; at a rate of 0 any byte will do. A
 // window of 0 lifts the limit. Only the writer calls it.
@@ -162,13 +173,13 @@ func (l *link) limitWrite(window time.Duration, rate int) {
 // Fast path: the deadline that is armed is not passed; nothing else is asked.
 func (l *link) Write(p []byte) (int, error) {
 	if l.writeWindow <= 0 {
-		return l.Conn.Write(p)
+		return l.writeOnce(p)
 	}
 	if !l.writeArmed {
 		l.takesEnough(len(p))
 	}
 	for t := 0; ; {
-		n, err := l.Conn.Write(p[t:])
+		n, err := l.writeOnce(p[t:])
 		t, l.written = t+n, l.written+int64(n)
 		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return t, err
@@ -177,6 +188,14 @@ func (l *link) Write(p []byte) (int, error) {
 			return t, errSlowPeer
 		}
 	}
+}
+
+// writeOnce writes all of p within the deadline of the socket.
+func (l *link) writeOnce(p []byte) (int, error) {
+	if l.fits(len(p)) {
+		return l.descriptor.write(p)
+	}
+	return l.Conn.Write(p)
 }
 
 // takesEnough judges the peer and arms the deadline for the next look. rest is how many bytes are about to be written.
@@ -270,49 +289,13 @@ const (
 	sightBroken              // an error
 )
 
-// peeker looks at a socket with MSG_PEEK. Its functions are made once, so that a look allocates nothing.
-type peeker struct {
-	now  func(fd uintptr)      // looks once
-	wait func(fd uintptr) bool // looks, and reports whether there is something to see
-	saw  sight
-	one  [1]byte
-
-	read func(fd uintptr) // reads once, for readNow
-	into []byte
-	n    int
-	err  error
-}
-
-func (p *peeker) init() {
-	p.now = func(fd uintptr) {
-		// unix.Recvfrom would allocate the address that nobody asks for. Unsafe: the kernel writes to p.one, which lives
-		// as long as the link. The call can't block, so the scheduler needs not to know of it.
-		n, _, err := unix.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&p.one[0])), uintptr(len(p.one)),
-			unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
-		switch {
-		case err == unix.EAGAIN || err == unix.EINTR:
-			p.saw = sightQuiet
-		case err == 0 && n > 0:
-			p.saw = sightData
-		case err != 0:
-			p.saw = sightBroken
-		default:
-			p.saw = sightFIN
-		}
-	}
-	p.read = func(fd uintptr) { p.n, p.err = unix.Read(int(fd), p.into) }
-	p.wait = func(fd uintptr) bool {
-		p.now(fd)
-		return p.saw != sightQuiet
-	}
-}
-
 // look reports what the reader would find now. Only the reader calls it.
 func (l *link) look() sight {
-	if l.raw == nil || l.raw.Control(l.peeker.now) != nil {
+	l.op = opLook
+	if l.raw == nil || l.raw.Control(l.once) != nil {
 		return sightBroken
 	}
-	return l.peeker.saw
+	return l.saw
 }
 
 // await waits until the reader would find something, without reading it. It obeys the deadline of the socket and
@@ -321,10 +304,11 @@ func (l *link) await() (sight, error) {
 	if l.raw == nil {
 		return sightBroken, io.ErrClosedPipe
 	}
-	if err := l.raw.Read(l.peeker.wait); err != nil {
+	l.op = opLook
+	if err := l.raw.Read(l.waits); err != nil {
 		return sightQuiet, err
 	}
-	return l.peeker.saw, nil
+	return l.saw, nil
 }
 
 // Poll events of a peer that has gone: hungUp is final in both directions, finished is a FIN, maybe behind unread

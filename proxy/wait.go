@@ -52,6 +52,9 @@ func (x *exchange) readBackend(p []byte) (int, error) {
 		case errors.Is(err, errTimedOut):
 			if !x.watched {
 				x.watched = true
+				if x.up.link.question == nil {
+					x.up.head.release() // It is sent, and the wait may be long.
+				}
 				x.down.watch()
 			}
 		default:
