@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -60,7 +61,7 @@ func (b *Backend) accept() {
 
 // begin lets the backend play c until end is called on the result.
 func (b *Backend) begin(c *Case) *scene {
-	s := &scene{play: c, over: make(chan struct{})}
+	s := &scene{play: c, over: make(chan struct{}), due: map[net.Conn]time.Time{}}
 	b.mu.Lock()
 	b.running = s
 	b.mu.Unlock()
@@ -84,6 +85,7 @@ type scene struct {
 	received bytes.Buffer // everything that came, over all connections, and marks for faults
 	requests int
 	bodies   int
+	due      map[net.Conn]time.Time
 	left     bool // wait_eof met the end of its connection
 }
 
@@ -146,12 +148,57 @@ func (s *scene) serve(c net.Conn) {
 		} else if !s.readBody(request.Body) {
 			return
 		}
-		for _, step := range answer {
-			if !s.act(step, c, r) {
-				return
-			}
+		goesOn := s.playAnswer(answer, c, r)
+		s.settle(c)
+		if !goesOn {
+			return
 		}
 	}
+}
+
+// playAnswer plays the steps of an answer and tells whether the connection goes on.
+func (s *scene) playAnswer(answer []Step, c net.Conn, r *bufio.Reader) bool {
+	due := time.Now()
+	for _, step := range answer {
+		switch step.verb {
+		case verbWait:
+			due = due.Add(milliseconds(step.n))
+			s.expect(c, due)
+		case verbEcho, verbEchoEOF, verbWaitEOF: // These last until the other side does something.
+			s.settle(c)
+		default:
+			s.expect(c, due)
+		}
+		if !s.act(step, c, r) {
+			return false
+		}
+	}
+	return true
+}
+
+// expect notes when the next step on a connection should be done, settle that there is none.
+func (s *scene) expect(c net.Conn, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.due[c] = at
+}
+
+func (s *scene) settle(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.due, c)
+}
+
+// behind tells whether a busy machine keeps the backend from a step that it should have played by now.
+func (s *scene) behind() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, at := range s.due {
+		if time.Now().After(at) {
+			return true
+		}
+	}
+	return s.requests == 0 && len(s.play.Backend) > 0 && !slices.Contains(s.play.WantBackend.Requests, 0)
 }
 
 // answer counts a request and returns the steps of its answer.

@@ -19,16 +19,20 @@ const (
 	// untilLimit bounds an until step.
 	untilLimit = 400 * time.Millisecond
 	// patience is how much longer than its window a case may take on a slow machine.
-	patience = 3 * time.Second
+	patience = 10 * time.Second
+	// lagLimit is how much longer a wait may take until the backend has done what it should have by then. A request of which
+	// a part is held back meanwhile costs as much.
+	lagLimit = 500 * time.Millisecond
 	// ioLimit bounds a dial or a blocked write of the client; it is never met by a sound proxy.
 	ioLimit = 10 * time.Second
 )
 
 // client is the client's side of one case.
 type client struct {
-	front string
-	play  *Case
-	conns []*clientConn
+	front  string
+	play   *Case
+	behind func() bool // the backend is
+	conns  []*clientConn
 }
 
 // got is what the client received.
@@ -136,6 +140,9 @@ func (c *client) act(step Step) error {
 		go cc.send(strings.Repeat("z", step.n))
 	case verbWait:
 		time.Sleep(milliseconds(step.n))
+		for start := time.Now(); time.Since(start) < lagLimit && c.behind(); {
+			time.Sleep(5 * time.Millisecond)
+		}
 	case verbFIN:
 		_ = cc.CloseWrite() // It fails if the proxy was first.
 	case verbClose:
