@@ -10,8 +10,8 @@ BENCHSTAT     := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-# FUZZTIME is how long each fuzz target runs, SOAKTIME each pair of WebSocket libraries; COUNT is how often each
-# benchmark runs.
+# FUZZTIME is how long each fuzz target runs, SOAKTIME each pair of WebSocket libraries and the mixing of clients; COUNT
+# is how often each benchmark runs.
 FUZZTIME ?= 1m
 SOAKTIME ?= 10m
 COUNT    ?= 10
@@ -84,6 +84,14 @@ fuzz: ## Run each fuzz target for FUZZTIME (1m).
 .PHONY: soak-websocket
 soak-websocket: deps ## Let WebSocket libraries talk through sluice for SOAKTIME (10m), with checksums.
 	go test -count=1 -timeout 0 -v -run '^TestWebSocket_Soak$$' ./proxy -soak $(SOAKTIME)
+
+.PHONY: soak-bodies
+soak-bodies: deps ## Let 32 bodies of 1 GiB pass each way at once, and watch the process's memory.
+	go test -count=1 -timeout 0 -v -run '^TestProcess$$/^streams$$' ./proxy -stream 1024
+
+.PHONY: soak-mixing
+soak-mixing: deps ## Let thousands of clients share backends that misbehave for SOAKTIME (10m): no answer may reach another.
+	go test -count=1 -timeout 0 -v -run '^TestMixing$$' ./proxy -mixclients 4000 -mix $(SOAKTIME)
 
 .PHONY: soak
 soak: deps ## Break Redis in all ways, in rotation, under load and changes for SOAK (30m); SEED repeats choices.

@@ -20,7 +20,8 @@ import (
 func memoryServer(t testing.TB) *Server {
 	t.Helper()
 	cfg := DefaultConfig()
-	s := &Server{log: slog.New(slog.DiscardHandler), conns: newConnections()}
+	routes := startRoutes(t, map[string][]string{"frontend:h": {"id", "http://127.0.0.1:1"}})
+	s := &Server{log: slog.New(slog.DiscardHandler), conns: newConnections(), routes: routes}
 	s.cfg.Store(&cfg)
 	s.pools.m, s.pools.srv = make(map[string]*pool), s
 	s.metrics = newProxyMetrics(metrics.NewSet(), s)
@@ -179,7 +180,8 @@ func FuzzResponseStream(f *testing.F) {
 		}
 		f.Add([]byte(seed), byte(0), uint16(1))
 	}
-	s, route := memoryServer(f), routeTo(f, "http://127.0.0.1:1")
+	s := memoryServer(f)
+	route := lookUp(f, s.routes, "h")
 	f.Fuzz(func(t *testing.T, raw []byte, how byte, piece uint16) {
 		method, version := "GET", "1.1"
 		if how&1 != 0 {

@@ -4,8 +4,10 @@ package proxy_test
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io"
+	"net/http/httputil"
 	"strconv"
 	"sync"
 	"testing"
@@ -94,9 +96,13 @@ const (
 	streamGrowth = 64 << 20
 )
 
-// testStreams lets large bodies pass in both directions at once. What the process holds of them is bounded.
+// streamMiB is how large their bodies are.
+var streamMiB = flag.Int("stream", bulk>>20, "MiB of each body that passes while memory is watched")
+
+// testStreams lets large bodies pass in both directions at once, half of them in chunks. What the process holds of them is
+// bounded.
 func testStreams(t *testing.T, binary string) {
-	piece := make([]byte, 64<<10)
+	piece, size := make([]byte, 64<<10), int64(*streamMiB)<<20
 	b := backendtest.Raw(t, func(c *backendtest.Conn) { // It sends back what comes, as it comes.
 		q, err := c.ReadHead()
 		if err != nil {
@@ -106,9 +112,11 @@ func testStreams(t *testing.T, binary string) {
 		if err != nil {
 			return
 		}
-		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", bulk)
-		if n, err := io.CopyBuffer(struct{ io.Writer }{c}, body, make([]byte, len(piece))); n != bulk || err != nil {
-			t.Errorf("%d of %d bytes came up, %v", n, bulk, err)
+		framing, w := streamFraming(c, q.Value("Content-Length") == "", size)
+		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nConnection: close\r\n%s\r\n\r\n", framing)
+		n, err := io.CopyBuffer(w, body, make([]byte, len(piece)))
+		if err = errors.Join(err, w.Close()); n != size || err != nil {
+			t.Errorf("%d of %d bytes came up, %v", n, size, err)
 		}
 	})
 	p := startProgram(t, binary, 3, b.URL(), nil)
@@ -117,46 +125,63 @@ func testStreams(t *testing.T, binary string) {
 	}
 	before, start := p.memory("VmRSS"), time.Now()
 	var all sync.WaitGroup
-	for range streamCount {
+	for i := range streamCount {
 		c := p.dial()
-		_ = c.SetDeadline(time.Now().Add(12 * patience))
+		_ = c.SetDeadline(time.Now().Add(12*patience + time.Duration(*streamMiB)*time.Second))
 		all.Go(func() {
-			if err := streamBothWays(c, piece); err != nil {
+			if err := streamBothWays(c, i%2 == 0, piece, size); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	all.Wait()
 	grown := p.memory("VmHWM") - before
-	t.Logf("the process grew by %d KiB at most while %d times %d MiB passed each way, in %v", grown>>10, streamCount, bulk>>20, time.Since(start))
+	t.Logf("the process grew by %d KiB at most while %d times %d MiB passed each way, in %v", grown>>10, streamCount, *streamMiB, time.Since(start))
 	if grown > streamGrowth {
 		t.Errorf("the process grew by %d bytes, want at most %d", grown, streamGrowth)
 	}
 }
 
-// streamBothWays uploads and downloads at the same time.
-func streamBothWays(c *client, piece []byte) error {
+// streamBothWays uploads and downloads size bytes at the same time.
+func streamBothWays(c *client, chunked bool, piece []byte, size int64) error {
 	sent := make(chan error, 1)
 	go func() {
-		_, err := io.WriteString(c, request("POST", "/", "a.example", "Content-Length: "+strconv.Itoa(bulk)))
-		sent <- errors.Join(err, sendPieces(c, piece))
+		framing, w := streamFraming(c, chunked, size)
+		_, err := io.WriteString(c, request("POST", "/", "a.example", framing))
+		for n := int64(0); n < size && err == nil; n += int64(len(piece)) {
+			_, err = w.Write(piece)
+		}
+		sent <- errors.Join(err, w.Close())
 	}()
 	a, err := readAnswerHead(c.r, "POST")
 	if err != nil {
 		return err
 	}
-	if n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, a.Body, make([]byte, len(piece))); n != bulk || err != nil {
-		return fmt.Errorf("%d of %d bytes came down: %w", n, bulk, err)
+	if n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, a.Body, make([]byte, len(piece))); n != size || err != nil {
+		return fmt.Errorf("%d of %d bytes came down: %w", n, size, err)
 	}
 	return <-sent
 }
 
-// sendPieces writes bulk bytes.
-func sendPieces(w io.Writer, piece []byte) error {
-	for range bulk / len(piece) {
-		if _, err := w.Write(piece); err != nil {
-			return err
-		}
+// streamFraming returns the field that frames a body of size bytes, and what its bytes are written to, with its end by Close.
+func streamFraming(c io.Writer, chunked bool, size int64) (field string, w io.WriteCloser) {
+	if chunked {
+		return "Transfer-Encoding: chunked", &chunkedStream{httputil.NewChunkedWriter(c), c}
 	}
-	return nil
+	return "Content-Length: " + strconv.FormatInt(size, 10), &plainStream{c}
+}
+
+type plainStream struct{ io.Writer }
+
+func (*plainStream) Close() error { return nil }
+
+type chunkedStream struct {
+	io.WriteCloser
+	under io.Writer
+}
+
+func (s *chunkedStream) Close() error {
+	err := s.WriteCloser.Close()
+	_, worse := io.WriteString(s.under, "\r\n")
+	return errors.Join(err, worse)
 }
