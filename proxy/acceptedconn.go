@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"sync"
 
 	proxyproto "github.com/pires/go-proxyproto"
 )
@@ -23,7 +22,15 @@ type acceptedConn struct {
 	announced bool       // a PROXY header comes first
 	counted   bool       // under MaxConnectionsPerIP
 	failed    bool       // nothing can be served
-	once      sync.Once
+	ours      bool       // a goroutine of ours closes it, not fasthttp
+
+	// Between two requests.
+	served bool    // it had one
+	until  instant // its time for the next one, 0 before it is counted
+
+	// Its place among the server's connections; guarded by the shard's lock.
+	prev, next *acceptedConn
+	shard      uint8
 }
 
 // countIP counts the connection under MaxConnectionsPerIP. It reports false if the address has too many.
@@ -42,6 +49,7 @@ func (a *acceptedConn) countIP() bool {
 // Handshake reads the PROXY header and does the TLS handshake, each if there is one, within HeaderTimeout.
 func (a *acceptedConn) Handshake() error {
 	s := a.bind.srv
+	a.ours = true
 	defer s.survive("handshake", func() { a.failed = true }) // It calls what chooses certificates, and no fence is around.
 	if a.announced {
 		a.link.limitRead(now(), s.config().HeaderTimeout)
@@ -123,15 +131,33 @@ func (a *acceptedConn) ConnectionState() tls.ConnectionState {
 	return tls.ConnectionState{NegotiatedProtocol: protoHTTP1}
 }
 
-// Close closes the connection and counts it out. fasthttp calls it when the connection's goroutine is done with it.
+// Close is called by fasthttp when its goroutine is done with the connection. That is no end: serveConn has ended the
+// connection by then, or it is parked.
 func (a *acceptedConn) Close() error {
-	var err error
-	a.once.Do(func() {
-		err = a.Conn.Close()
-		if a.counted {
-			a.bind.srv.conns.endIP(a.addr)
-		}
-		a.bind.srv.conns.end()
-	})
-	return err
+	if !a.ours {
+		a.end()
+	}
+	return nil
+}
+
+// end closes the connection and counts it out. Whoever owns it calls it, once.
+func (a *acceptedConn) end() {
+	_ = a.Conn.Close()
+	if a.counted {
+		a.bind.srv.conns.endIP(a.addr)
+	}
+	a.bind.srv.conns.end(a)
+}
+
+// expire ends a connection that was idle for too long. The farewell of TLS may have to wait for a peer that takes
+// nothing.
+func (a *acceptedConn) expire() {
+	if a.bind.tls == nil {
+		a.end()
+		return
+	}
+	go func() {
+		_ = a.rw.Close()
+		a.end()
+	}()
 }

@@ -32,7 +32,8 @@ type clientConn struct {
 	style    bodyStyle
 	watcher  watch
 
-	served int // requests so far
+	conn  *acceptedConn
+	stays bool // it can't be parked
 }
 
 // bodyStyle is how the answer's body is delimited for the client.
@@ -59,7 +60,7 @@ func acquireClientConn(s *Server, a *acceptedConn) *clientConn {
 	c := clientConns.Get().(*clientConn)
 	c.srv, c.link, c.rw, c.x.srv = s, a.link, a.rw, s
 	c.x.cfg, c.watcher.link = s.config(), a.link
-	c.broken, c.served = nil, 0
+	c.conn, c.broken, c.stays = a, nil, a.link.raw == nil
 	c.peer = newPeerInfo(a.addr, trusts(c.x.cfg.TrustedProxies, a.addr), a.bind.proto(), a.bind.port)
 	return c
 }
@@ -81,29 +82,41 @@ func (c *clientConn) release() {
 	c.kept.release()
 	c.outBuf.release()
 	c.r, c.w, c.out = 0, 0, nil
-	c.link, c.rw, c.srv, c.x.cfg, c.x.srv, c.watcher.link = nil, nil, nil, nil, nil, nil
+	c.conn, c.link, c.rw, c.srv, c.x.cfg, c.x.srv, c.watcher.link = nil, nil, nil, nil, nil, nil, nil
 	clientConns.Put(c)
 }
 
-// serve answers requests until the connection ends.
-func (c *clientConn) serve() {
+// wait is how waiting for a request has ended.
+type wait uint8
+
+const (
+	waitBegun wait = iota // a request has begun
+	waitIdle              // none has, for a while: the connection may be parked
+	waitEnded             // the connection has ended
+)
+
+// serve answers requests until the connection has ended or is idle.
+func (c *clientConn) serve() wait {
 	for {
-		if ok := c.awaitRequest(); !ok {
-			break
+		switch w := c.awaitRequest(); w {
+		case waitIdle:
+			return w
+		case waitEnded:
+			c.close()
+			return w
 		}
 		c.srv.handle(&c.x)
 		c.finishMessage()
 		if c.x.closing || c.broken != nil {
 			c.linger()
-			break
+			c.close()
+			return waitEnded
 		}
 	}
-	c.close()
 }
 
-// awaitRequest reads the next request's head. It reports false when the connection ended without one; a head that can't
-// be accepted is a request whose x.err is set.
-func (c *clientConn) awaitRequest() bool {
+// awaitRequest reads the next request's head. One that can't be accepted is a request whose x.err is set.
+func (c *clientConn) awaitRequest() wait {
 	x := &c.x
 	x.begin()
 	c.configure()
@@ -111,10 +124,10 @@ func (c *clientConn) awaitRequest() bool {
 		c.buf.acquire(smallBuffer)
 	}
 	c.compact()
-	if !c.awaitBegin() {
-		return false
+	if w := c.awaitBegin(); w != waitBegun {
+		return w
 	}
-	c.served++
+	c.conn.served, c.conn.until = true, 0
 	c.configure() // A reload may have come while the connection was idle.
 	x.start = now()
 	n, bad, err := c.readHead()
@@ -122,37 +135,64 @@ func (c *clientConn) awaitRequest() bool {
 	case errors.Is(err, errTimedOut):
 		x.err = failed(KindRequestTimeout)
 	case err != nil:
-		return false
+		return waitEnded
 	case bad != 0:
 		x.err = failed(bad)
 	default:
 		x.err.Kind = x.req.judge()
 	}
 	c.startBody(n)
-	return true
+	return waitBegun
 }
 
 // awaitBegin waits for a request to begin. Empty lines are none: clients of old send one behind a body (RFC 9112 §2.2).
-func (c *clientConn) awaitBegin() bool {
+func (c *clientConn) awaitBegin() wait {
 	for empty := &c.x.req.empty; ; *empty++ { // The head's scan goes on counting.
-		if len(c.buffered()) == 0 && !c.awaitFirstByte() {
-			return false
+		if len(c.buffered()) == 0 {
+			if w := c.awaitFirstByte(); w != waitBegun {
+				return w
+			}
 		}
 		if *empty == maxEmptyLines || !bytes.HasPrefix(c.buffered(), []byte("\r\n")) {
-			return true
+			return waitBegun
 		}
 		c.consume(2)
 	}
 }
 
-// awaitFirstByte waits for bytes of the next request.
-func (c *clientConn) awaitFirstByte() bool {
-	limit := c.x.cfg.IdleTimeout
-	if c.served == 0 {
-		limit = c.x.cfg.HeaderTimeout
+// awaitFirstByte waits for bytes of the next request. Its time is counted from the end of the last one, however often
+// the connection is parked meanwhile.
+func (c *clientConn) awaitFirstByte() wait {
+	t := now()
+	if c.conn.until == 0 {
+		limit := c.x.cfg.IdleTimeout
+		if !c.conn.served {
+			limit = c.x.cfg.HeaderTimeout
+		}
+		c.conn.until = never
+		if limit > 0 {
+			c.conn.until = t.after(limit)
+		}
 	}
-	c.link.limitRead(now(), limit)
-	return c.fill() == nil
+	left := t.until(c.conn.until)
+	if left <= 0 {
+		return waitEnded
+	}
+	parks := !c.stays && left > c.srv.idle.after
+	switch {
+	case parks:
+		left = c.srv.idle.after
+	case c.conn.until == never:
+		left = 0
+	}
+	c.link.limitRead(t, left)
+	switch err := c.fill(); {
+	case err == nil:
+		return waitBegun
+	case parks && errors.Is(err, errTimedOut):
+		return waitIdle
+	}
+	return waitEnded
 }
 
 // readHead reads up to the end of the head, within HeaderTimeout from its first byte.

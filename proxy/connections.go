@@ -21,45 +21,42 @@ type connections struct {
 
 const connShards = 16
 
+// connShard is a ring of connections, so that taking one in or out costs a few words.
 type connShard struct {
-	mu sync.Mutex
-	m  map[*clientConn]struct{}
+	mu   sync.Mutex
+	ring acceptedConn // only its links are used
+	_    [64]byte     // The next shard's lock lies in another cache line.
 }
 
 func newConnections() *connections {
 	cs := &connections{ips: make(map[netip.Addr]int)}
 	cs.freed = sync.NewCond(&cs.freeMu)
 	for i := range cs.shards {
-		cs.shards[i].m = make(map[*clientConn]struct{})
+		r := &cs.shards[i].ring
+		r.next, r.prev = r, r
 	}
 	return cs
-}
-
-func (cs *connections) shard(c *clientConn) *connShard {
-	return &cs.shards[int(c.peer.addr.As16()[15])%connShards]
-}
-
-func (cs *connections) add(c *clientConn) {
-	sh := cs.shard(c)
-	sh.mu.Lock()
-	sh.m[c] = struct{}{}
-	sh.mu.Unlock()
-}
-
-func (cs *connections) remove(c *clientConn) {
-	sh := cs.shard(c)
-	sh.mu.Lock()
-	delete(sh.m, c)
-	sh.mu.Unlock()
 }
 
 // count returns how many connections are accepted and not closed.
 func (cs *connections) count() int64 { return cs.open.Load() }
 
-// begin counts a connection in; end counts it out and wakes a listener that waits for room.
-func (cs *connections) begin() { cs.open.Add(1) }
+// begin takes a connection in.
+func (cs *connections) begin(a *acceptedConn) {
+	a.shard = uint8(cs.open.Add(1) % connShards)
+	sh := &cs.shards[a.shard]
+	sh.mu.Lock()
+	a.prev, a.next = &sh.ring, sh.ring.next
+	a.prev.next, a.next.prev = a, a
+	sh.mu.Unlock()
+}
 
-func (cs *connections) end() {
+// end takes it out and wakes a listener that waits for room.
+func (cs *connections) end(a *acceptedConn) {
+	sh := &cs.shards[a.shard]
+	sh.mu.Lock()
+	a.prev.next, a.next.prev = a.next, a.prev
+	sh.mu.Unlock()
 	cs.open.Add(-1)
 	cs.freed.Broadcast()
 }
@@ -83,13 +80,13 @@ func (cs *connections) endIP(a netip.Addr) {
 	}
 }
 
-// cut closes every connection, whatever it is doing.
+// cut closes every connection that a goroutine works with, whatever it is doing.
 func (cs *connections) cut() {
 	for i := range cs.shards {
 		sh := &cs.shards[i]
 		sh.mu.Lock()
-		for c := range sh.m {
-			_ = c.link.Close() // Whoever reads, writes or watches it takes this for the client's leaving.
+		for a := sh.ring.next; a != &sh.ring; a = a.next {
+			_ = a.link.Close() // Whoever reads, writes or watches it takes this for the client's leaving.
 		}
 		sh.mu.Unlock()
 	}

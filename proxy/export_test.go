@@ -23,3 +23,6 @@ func (s *Server) ForgetSurplus() {
 		p.noReuse.Store(0)
 	}
 }
+
+// ParkAfter parks connections that are idle for d. It comes before Serve.
+func (s *Server) ParkAfter(d time.Duration) { s.idle.after = d }

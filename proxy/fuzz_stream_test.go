@@ -116,7 +116,7 @@ func (s *Server) forwarded(in *memoryConn) (out []byte, complete int) {
 	c := s.memoryClient(in)
 	defer c.release()
 	x, sent := &c.x, &memoryConn{}
-	for c.awaitRequest() && x.err.Kind == KindNone && !s.answersItself(x) {
+	for c.awaitRequest() == waitBegun && x.err.Kind == KindNone && !s.answersItself(x) {
 		e := s.admit(x)
 		if e.Kind == KindNone {
 			e = x.down.collectBody()
@@ -231,7 +231,7 @@ func (s *Server) relayed(t *testing.T, request string, in *memoryConn, route *ca
 	c := s.memoryClient(client)
 	defer c.release()
 	x := &c.x
-	if !c.awaitRequest() || x.err.Kind != KindNone || s.admit(x).Kind != KindNone || x.down.collectBody().Kind != KindNone {
+	if c.awaitRequest() != waitBegun || x.err.Kind != KindNone || s.admit(x).Kind != KindNone || x.down.collectBody().Kind != KindNone {
 		t.Fatalf("%q was refused: %v", request, x.err)
 	}
 	x.route, x.routed, x.debug = *route, true, debug

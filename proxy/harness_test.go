@@ -46,7 +46,8 @@ type setup struct {
 	noRoutes bool // a server without a cache: every lookup panics
 	noPages  bool // a server without pages: every error answer panics
 	wrap     func(net.Listener) net.Listener
-	opsLog   io.Writer // operational log
+	park     time.Duration // when idle connections are parked; 0 = when they are in the program
+	opsLog   io.Writer     // operational log
 }
 
 // edge is a proxy under test on a free port, with everything that it works with.
@@ -127,6 +128,9 @@ func (e *edge) start(s *setup) {
 	e.addr, e.port = ln.Addr().String(), ln.Addr().(*net.TCPAddr).Port
 	if s.wrap != nil {
 		ln = s.wrap(ln)
+	}
+	if s.park > 0 {
+		e.server.ParkAfter(s.park)
 	}
 	go func() { e.served <- e.server.Serve(ln, s.bind) }()
 	t.Cleanup(e.cut)

@@ -1,10 +1,16 @@
 package proxy
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // instant is a point in monotonic time: nanoseconds since the process started. It is cheaper to take and to compare
 // than a time.Time, and fits an atomic. Zero means "never".
 type instant int64
+
+// never is an instant that does not come, where zero means something else.
+const never instant = math.MaxInt64
 
 var processStart = time.Now().Add(-time.Nanosecond)
 

@@ -136,7 +136,7 @@ func (bl *boundListener) admit(c net.Conn) *acceptedConn {
 		_ = c.Close()
 		return nil
 	}
-	s.conns.begin()
+	s.conns.begin(a)
 	s.metrics.connections.Inc()
 	if bl.tls != nil {
 		a.rw = tls.Server(l, bl.tls)

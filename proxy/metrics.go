@@ -111,6 +111,7 @@ func newProxyMetrics(set *metrics.Set, s *Server) *proxyMetrics {
 	m.registerH2(set, s)
 	set.NewGauge("sluice_backend_pools", func() float64 { return float64(m.pools.Load()) })
 	set.NewGauge("sluice_connections", func() float64 { return float64(s.conns.count()) })
+	set.NewGauge("sluice_connections_parked", func() float64 { return float64(s.idle.parked()) })
 	set.NewGauge("sluice_tunnels", func() float64 { return float64(s.tunnels.Load()) })
 	set.NewGauge("sluice_draining", func() float64 {
 		if s.draining.Load() {

@@ -50,6 +50,8 @@ type Server struct {
 
 	cfg   atomic.Pointer[Config]
 	conns *connections
+	idle  *parking
+	slack slack // the sweep's
 	pools pools
 	edge  fasthttp.Server
 	h2    h2Servers
@@ -82,6 +84,11 @@ func New(cfg Config, d Deps) (*Server, error) {
 		conns: newConnections(), stop: make(chan struct{}),
 	}
 	s.cfg.Store(&cfg)
+	var err error
+	if s.idle, err = newParking(s.carry); err != nil {
+		return nil, err
+	}
+	s.slack.init()
 	s.pools.m, s.pools.srv = make(map[string]*pool), s
 	s.metrics = newProxyMetrics(d.Metrics, s)
 	s.edge = fasthttp.Server{
@@ -90,6 +97,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		Concurrency:           maxConcurrency,
 		Logger:                fasthttpLog{s.log},
 		SecureErrorLogMessage: true,
+		MaxIdleWorkerDuration: parkAfter, // The stacks of goroutines that were left by their connections.
 		Handler:               func(*fasthttp.RequestCtx) { panic("BUG: fasthttp parsed a request") },
 	}
 	s.edge.NextProto(protoHTTP1, s.serveConn)
@@ -141,23 +149,35 @@ const protoHTTP1 = "http/1.1"
 // serveConn serves one accepted connection on a goroutine of fasthttp's pool. The handshake, if any, is done.
 func (s *Server) serveConn(nc net.Conn) error {
 	a := nc.(*acceptedConn)
-	if a.failed {
-		return nil
-	}
-	if t, ok := a.rw.(*tls.Conn); ok && t.ConnectionState().NegotiatedProtocol == protoHTTP2 {
+	if t, ok := a.rw.(*tls.Conn); ok && !a.failed && t.ConnectionState().NegotiatedProtocol == protoHTTP2 {
+		defer a.end()
 		s.serveH2(a, t)
 		return nil
 	}
-	c := acquireClientConn(s, a)
-	s.conns.add(c)
-	defer s.survive("connection", func() { // c is not used again: its state is anybody's guess.
-		s.conns.remove(c)
-		a.link.reset()
-	})
-	c.serve()
-	s.conns.remove(c)
-	c.release()
+	s.carry(a)
 	return nil
+}
+
+// carry serves a connection until it ends or is idle and parked; another goroutine carries on with it then.
+func (s *Server) carry(a *acceptedConn) {
+	if a.failed {
+		a.end()
+		return
+	}
+	defer s.survive("connection", func() { // The clientConn is not used again: its state is anybody's guess.
+		a.link.reset()
+		a.end()
+	})
+	c := acquireClientConn(s, a)
+	for c.serve() == waitIdle {
+		if s.idle.park(a, a.until) {
+			c.release()
+			return
+		}
+		c.stays = true
+	}
+	c.release()
+	a.end()
 }
 
 // BeginDrain makes pings answer 503, so that load balancers turn away. Accepting goes on.
@@ -171,11 +191,28 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.closing.Store(true)
 	s.h2.shutdown(ctx)
 	err := s.edge.ShutdownWithContext(ctx)
+	if err == nil {
+		err = s.awaitParked(ctx)
+	}
 	if err != nil {
 		s.cut()
 	}
 	s.Close()
 	return err
+}
+
+// awaitParked waits until the connections that fasthttp does not know of any more have ended.
+func (s *Server) awaitParked(ctx context.Context) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for s.conns.count() > 0 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return nil
 }
 
 // cutTime is how long connections have to end after they were cut.
@@ -185,6 +222,7 @@ const cutTime = 2 * time.Second
 func (s *Server) cut() {
 	s.hardClosing.Store(true)
 	for deadline := time.Now().Add(cutTime); time.Now().Before(deadline) && s.conns.count() > 0; {
+		s.idle.cut()
 		s.conns.cut()
 		s.h2.cut()
 		time.Sleep(5 * time.Millisecond)
@@ -195,22 +233,32 @@ func (s *Server) cut() {
 func (s *Server) Close() {
 	s.stopOnce.Do(func() { close(s.stop) })
 	s.sweeper.Wait()
+	s.idle.close()
 	s.pools.closeIdle()
 }
 
-// sweepEvery is how often pools that nobody uses any more are looked for.
-const sweepEvery = 10 * time.Second
+// How often idle client connections are looked at for those that were idle for too long, and pools for those that
+// nobody uses any more.
+const (
+	sweepEvery      = time.Second
+	sweepPoolsEvery = 10 * sweepEvery
+)
 
 func (s *Server) sweep() {
 	defer s.sweeper.Done()
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
-	for {
+	for turn := 1; ; turn++ {
 		select {
 		case <-s.stop:
 			return
 		case <-tick.C:
-			s.pools.sweep(now())
+		}
+		t := now()
+		s.idle.sweep(t)
+		s.slack.settle(t, s.conns.count()-int64(s.idle.parked()))
+		if turn%int(sweepPoolsEvery/sweepEvery) == 0 {
+			s.pools.sweep(t)
 		}
 	}
 }
