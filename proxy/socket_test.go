@@ -108,6 +108,12 @@ func TestSocket_IsAConnection(t *testing.T) {
 		if _, err := s.Write(buf); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("%s: write after Close: %v", address, err)
 		}
+		if _, err := newLink(s).Read(buf); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%s: raw read after Close: %v", address, err)
+		}
+		if _, err := newLink(s).Write(buf); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%s: raw write after Close: %v", address, err)
+		}
 		if err := s.CloseWrite(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("%s: CloseWrite after Close: %v", address, err)
 		}
