@@ -35,7 +35,7 @@ type exchange struct {
 	index   int
 	backend *cache.Backend
 	tried   []string // keys of the backends of earlier attempts
-	full    []string // keys of those among them that were passed over because they had no room
+	full    []int    // indices of those among them that were passed over because they had no room
 
 	// forward: the attempts, and the present one's connection and answer.
 	pool      *pool

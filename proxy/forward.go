@@ -69,7 +69,7 @@ func (s *Server) connect(x *exchange, t instant) Error {
 	limit := x.cfg.MaxBackendConnections
 	if !p.enter(limit) {
 		if !x.noneFree() {
-			x.full = append(x.full, x.backend.Key)
+			x.full = append(x.full, x.index)
 			s.metrics.limited[limitBackend].Inc()
 			return failed(KindBackendBusy)
 		}

@@ -3,7 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
-	"slices"
+	"math/rand/v2"
 	"time"
 )
 
@@ -63,16 +63,25 @@ func (x *exchange) awaitPlace(ctx context.Context, p *pool, limit int) (*pool, e
 	}
 }
 
-// enterPassedOver takes a place at a backend that this request was refused by before. It returns nil if none has one.
+// maxLooks is how many of the other backends a request in the queue looks at in one go: a full frontend of many must not
+// cost more the longer its queues are.
+const maxLooks = 8 // Limit
+
+// enterPassedOver takes a place at a backend that this request was refused by before. It returns nil if none of those
+// that it looks at has one.
 func (x *exchange) enterPassedOver(limit int) *pool {
-	list := x.route.Frontend().Backends
-	for i := range list {
-		b := &list[i]
-		if b.Err != nil || !x.route.Alive(i) || !slices.Contains(x.full, b.Key) {
-			continue
+	n := len(x.full)
+	if n == 0 {
+		return nil
+	}
+	list, first := x.route.Frontend().Backends, rand.IntN(n)
+	for k := range min(n, maxLooks) {
+		i := x.full[(first+k)%n]
+		if i >= len(list) || list[i].Err != nil || !x.route.Alive(i) || x.untried(&list[i]) {
+			continue // The list has changed since.
 		}
-		if p := x.srv.pools.get(b); p.enter(limit) {
-			x.index, x.backend = i, b
+		if p := x.srv.pools.get(&list[i]); p.enter(limit) {
+			x.index, x.backend = i, &list[i]
 			return p
 		}
 	}
