@@ -305,8 +305,8 @@ type rateWindow struct {
 // rateSpan is the time over which MinBodyRate is measured.
 const rateSpan = 30 * time.Second
 
-// slow adds n bytes that were waited for and reports whether the client is slower than rate. A window ends well when the
-// bytes have come that rate asks of it; then the next begins. One that lasts too long is the end.
+// slow adds n bytes that were waited for and reports whether the client is slower than rate. A window ends well when
+// the bytes have come that rate asks of it; then the next begins. One that lasts too long is the end.
 func (w *rateWindow) slow(wait time.Duration, n int64, rate int) bool {
 	w.waited += wait
 	w.bytes += n

@@ -116,8 +116,8 @@ func (x *exchange) mayDebug() bool {
 	return x.cfg.vouchedFor(x.peer.addr)
 }
 
-// passedUpgrade returns the first of the protocols that the client offers, in its order, that is one that is passed, and
-// nil if none is. The backend is told of no other, so that it can't switch to one (RFC 9110 §7.8).
+// passedUpgrade returns the first of the protocols that the client offers, in its order, that is one that is passed,
+// and nil if none is. The backend is told of no other, so that it can't switch to one (RFC 9110 §7.8).
 func (x *exchange) passedUpgrade() []byte {
 	if x.req.framing != framingNone {
 		return nil

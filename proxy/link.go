@@ -158,8 +158,8 @@ func (l *link) askOnce(p []byte) (int, error) {
 // mayAsk reports whether q may be a question.
 func (l *link) mayAsk(q []byte) bool { return l.fits(len(q)) }
 
-// limitWrite has the peer take rate bytes a second of what is pending, over a window; at a rate of 0 any byte will do. A
-// window of 0 lifts the limit. Only the writer calls it.
+// limitWrite has the peer take rate bytes a second of what is pending, over a window; at a rate of 0 any byte will do.
+// A window of 0 lifts the limit. Only the writer calls it.
 func (l *link) limitWrite(window time.Duration, rate int) {
 	if window <= 0 && l.writeWindow > 0 {
 		_ = l.Conn.SetWriteDeadline(time.Time{})

@@ -27,9 +27,11 @@ func (c *memoryConn) Read(p []byte) (int, error) {
 func (c *memoryConn) Write(p []byte) (int, error) { return c.out.Write(p) }
 func (c *memoryConn) Close() error                { return nil }
 func (c *memoryConn) LocalAddr() net.Addr         { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 80} }
+
 func (c *memoryConn) RemoteAddr() net.Addr {
 	return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 4000}
 }
+
 func (c *memoryConn) SetDeadline(time.Time) error      { return nil }
 func (c *memoryConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *memoryConn) SetWriteDeadline(time.Time) error { return nil }

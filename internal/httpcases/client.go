@@ -20,8 +20,8 @@ const (
 	untilLimit = 400 * time.Millisecond
 	// patience is how much longer than its window a case may take on a slow machine.
 	patience = 10 * time.Second
-	// lagLimit is how much longer a wait may take until the backend has done what it should have by then. A request of which
-	// a part is held back meanwhile costs as much.
+	// lagLimit is how much longer a wait may take until the backend has done what it should have by then. A request of
+	// which a part is held back meanwhile costs as much.
 	lagLimit = 500 * time.Millisecond
 	// ioLimit bounds a dial or a blocked write of the client; it is never met by a sound proxy.
 	ioLimit = 10 * time.Second

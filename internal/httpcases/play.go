@@ -55,7 +55,8 @@ func Play(lanes []Lane, cases []*Case) []Result {
 func (l Lane) play(c *Case) Result {
 	s := l.Backend.begin(c)
 	defer l.Backend.end(s)
-	g, err := (&client{front: l.Front, play: c, behind: s.behind}).run(func(g got) bool { return len(judge(c, s.seen(), g)) == 0 })
+	player := &client{front: l.Front, play: c, behind: s.behind}
+	g, err := player.run(func(g got) bool { return len(judge(c, s.seen(), g)) == 0 })
 	if err != nil {
 		return Result{Case: c, Faults: []string{err.Error()}}
 	}
