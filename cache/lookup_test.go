@@ -56,6 +56,33 @@ func TestLookup_WildcardChangeReachesEveryHost(t *testing.T) {
 	})
 }
 
+// TestLookup_ExactNameShadowsItsWildcardAndGivesWay creates and deletes the list of a name that its
+// wildcard answers for, again and again, and looks at how soon it counts.
+func TestLookup_ExactNameShadowsItsWildcardAndGivesWay(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, r routes) {
+		r.set("*.app.example", "pool", "10.0.0.1:80")
+		const grace = 100 * time.Millisecond
+		c := start(t, Options{Driver: []string{r.driver()}, TornWriteGrace: grace})
+		within := func(bound time.Duration, want string) {
+			t.Helper()
+			begin := time.Now()
+			awaitAnswer(t, c, "big.app.example", want)
+			if took := time.Since(begin); took > bound {
+				t.Errorf("%s answers after %v, want at most %v", want, took, bound)
+			}
+			wantAnswer(t, c, "small.app.example", "10.0.0.1:80")
+		}
+		within(time.Second, "10.0.0.1:80")
+		for range 5 {
+			r.set("big.app.example", "big", "10.0.0.2:80")
+			within(time.Second, "10.0.0.2:80")
+			r.del("big.app.example")
+			within(time.Second+grace, "10.0.0.1:80")
+		}
+	})
+}
+
 func TestLookup_UnchangedListKeepsItsFrontend(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, r routes) {
