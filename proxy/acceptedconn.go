@@ -60,7 +60,11 @@ func (a *acceptedConn) Handshake() error {
 		}
 		a.failed = a.failed || !a.countIP()
 	}
+	a.link.client = a.addr
 	if t, ok := a.rw.(*tls.Conn); ok && !a.failed {
+		if a.failed = !s.mayShake(); a.failed {
+			return nil
+		}
 		a.link.limitRead(now(), s.config().HeaderTimeout)
 		if err := t.Handshake(); err != nil {
 			s.metrics.handshakes.Inc()
@@ -70,6 +74,17 @@ func (a *acceptedConn) Handshake() error {
 		}
 	}
 	return nil
+}
+
+// mayShake counts a TLS handshake under MaxHandshakesPerSecond, and reports whether it fits: what is there already must
+// not starve because everybody comes at once.
+func (s *Server) mayShake() bool {
+	limit := s.config().MaxHandshakesPerSecond
+	if limit <= 0 || s.shakes.allow(limit, now()) {
+		return true
+	}
+	s.metrics.limited[limitHandshakes].Inc()
+	return false
 }
 
 // wrongPort is the answer to plain HTTP on a port that speaks TLS.

@@ -71,14 +71,16 @@ type Config struct {
 	DrainTimeout           time.Duration // Shutdown waits this long for exchanges and tunnels
 	MinBodyRate            int           // bytes/s over 30 s, of an upload and of a client that has bytes pending
 
-	MaxHeaderBytes        int   // request line and fields; over it 431 (or 414)
-	MaxHeaderFields       int   // over it 431
-	MaxBodyBytes          int64 // request body; over it 413
-	MaxConnections        int   // client connections of the process
-	MaxConnectionsPerIP   int
-	MaxBackendConnections int // per backend, also the length of its queue
-	MaxTunnels            int
-	MaxStreams            int // requests at once on one HTTP/2 connection; 1 to 1000
+	MaxHeaderBytes      int   // request line and fields; over it 431 (or 414)
+	MaxHeaderFields     int   // over it 431
+	MaxBodyBytes        int64 // request body; over it 413
+	MaxConnections      int   // client connections of the process
+	MaxConnectionsPerIP int
+	// MaxHandshakesPerSecond bounds the TLS handshakes begun; a connection beyond it is closed.
+	MaxHandshakesPerSecond int
+	MaxBackendConnections  int // per backend, also the length of its queue
+	MaxTunnels             int
+	MaxStreams             int // requests at once on one HTTP/2 connection; 1 to 1000
 
 	BackendCA *x509.CertPool // roots for https backends; nil = the system's
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,10 @@ const (
 	errInterrupted linkError = "interrupted"
 )
 
+// ClientAddr returns the address of the client at the other end, which a PROXY header may have named. It is for those
+// who see the connection during its TLS handshake.
+func (l *link) ClientAddr() netip.Addr { return l.client }
+
 // link is a TCP connection, to a client or a backend, under TLS where there is TLS. It adds three things.
 //
 // Time limits that cost nothing while they are kept: a deadline is armed at most once per eighth of its length, not for
@@ -36,6 +41,7 @@ const (
 type link struct {
 	net.Conn
 	descriptor
+	client netip.Addr // of a client's connection: who is at its other end
 
 	readLimit instant // the reader gives up at this time; 0 = never
 	readArmed instant // the deadline set on the socket; 0 = none

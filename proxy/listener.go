@@ -131,6 +131,7 @@ func (bl *boundListener) admit(c net.Conn) *acceptedConn {
 	l := newLink(c)
 	l.limitClient(s.config())
 	a := &acceptedConn{Conn: c, link: l, rw: l, bind: bl, addr: addrOf(c)}
+	l.client = a.addr
 	a.announced = bl.proxyProtocol && s.config().vouchedFor(a.addr)
 	if !a.announced && !a.countIP() {
 		_ = c.Close()

@@ -18,12 +18,14 @@ const (
 	limitTunnels
 	limitDescriptors
 	limitStalledStreams
+	limitHandshakes
 	limitCount
 )
 
 var limitNames = [limitCount]string{
 	"max_connections", "max_connections_per_ip", "max_backend_connections", "max_tunnels", "file_descriptors",
 	"stalled_streams",
+	"max_handshakes_per_second",
 }
 
 // Directions of a tunnel.

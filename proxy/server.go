@@ -62,6 +62,7 @@ type Server struct {
 	deaths   throttle     // of lines about dead backends; by KindNone those that a status killed
 	fullTold atomic.Int64 // window of the last line about MaxConnections
 	tunnels  atomic.Int64
+	shakes   secondLimit
 
 	draining    atomic.Bool // pings answer 503
 	closing     atomic.Bool // connections end with their next answer

@@ -5,6 +5,20 @@ import (
 	"time"
 )
 
+// secondLimit bounds events per second. The zero value is ready.
+type secondLimit struct {
+	second atomic.Int64
+	events atomic.Int64
+}
+
+// allow reports whether one more event fits into t's second.
+func (l *secondLimit) allow(limit int, t instant) bool {
+	if s := int64(t) / int64(time.Second); l.second.Swap(s) != s {
+		l.events.Store(0)
+	}
+	return l.events.Add(1) <= int64(limit)
+}
+
 // Limits of equal log lines: a burst of each kind in a window, then silence until the next one.
 const (
 	logWindow = 10 * time.Second

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"sluice/cache"
 	"sluice/internal/certs"
@@ -45,7 +46,7 @@ func checkFiles(cfg *config.Config, stderr io.Writer) config.Mistakes {
 	}
 	log := newLogger(cfg, stderr)
 	for _, b := range cfg.HTTPS.Bind {
-		_, err := certs.Load(certOptions(b, log))
+		_, err := certs.Load(certOptions(cfg, b, log))
 		if err != nil {
 			err = fmt.Errorf("https on %s: %w", b.HostPort(), err)
 		}
@@ -53,8 +54,16 @@ func checkFiles(cfg *config.Config, stderr io.Writer) config.Mistakes {
 	}
 	_, err := pages.New(pages.Options{StaticDir: cfg.Server.StaticDir})
 	check("server.staticDir", err)
-	_, err = cache.New(cacheSettings(cfg))
-	check("driver", err)
+	if cfg.TLS.Directory != "" {
+		_, err := os.ReadDir(cfg.TLS.Directory)
+		check("tls.directory", err)
+	}
+	if err := cache.CheckPolicy(map[string]string{"hsts": cfg.Policy.HSTS}); err != nil {
+		check("policy.hsts", err)
+	} else {
+		_, err = cache.New(cacheSettings(cfg))
+		check("driver", err)
+	}
 	settings, err := proxySettings(cfg)
 	check("server.backendCA", err)
 	if err == nil {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -37,6 +39,7 @@ type edge struct {
 	access    *accesslog.Writer
 	pages     *pages.Set
 	routes    *cache.Cache
+	certs     *certs.Directory // nil without tls.directory
 	proxy     *proxy.Server
 	admin     *admin.Server
 
@@ -106,14 +109,29 @@ func (e *edge) loadBundle(i int) (*certs.Bundle, error) {
 	if i < len(e.started.HTTP.Bind) {
 		return nil, nil //nolint:nilnil // plain HTTP has no certificate
 	}
-	return certs.Load(certOptions(e.listeners[i].bind, e.log))
+	options := certOptions(e.started, e.listeners[i].bind, e.log)
+	options.ByName = e.certificate
+	return certs.Load(options)
 }
 
-func certOptions(b config.Bind, log leveledLogger) certs.Options {
+func certOptions(cfg *config.Config, b config.Bind, log leveledLogger) certs.Options {
 	return certs.Options{
-		Cert: b.Cert, Key: b.Key, Passphrase: b.Passphrase, CA: b.CA,
-		Ciphers: b.Ciphers, SecureProtocol: b.SecureProtocol, Log: log.Logger,
+		Cert: b.Cert, Key: b.Key, Passphrase: b.Passphrase, CA: b.CA, ClientCA: b.ClientCA,
+		Preset: cfg.TLS.Preset, Ciphers: b.Ciphers, SecureProtocol: b.SecureProtocol, Log: log.Logger,
 	}
+}
+
+// certificate finds one by name: that of the store, else that of tls.directory. A valid one counts
+// before one that is expired. It is called in handshakes, none of which comes before startServing.
+func (e *edge) certificate(name string, client netip.Addr) *tls.Certificate {
+	cert := e.routes.Certificate(name, client)
+	if e.certs == nil || cert != nil && certs.CheckDates(cert.Leaf, time.Now()) == nil {
+		return cert
+	}
+	if own := e.certs.Certificate(name); own != nil {
+		return own
+	}
+	return cert
 }
 
 func (e *edge) openAccessLog(id identity) (err error) {
@@ -166,6 +184,11 @@ func (e *edge) startServing() (err error) {
 	}
 	if err := e.startRoutes(); err != nil {
 		return err
+	}
+	if folder := e.started.TLS.Directory; folder != "" {
+		if e.certs, err = certs.OpenDirectory(folder, e.started.TLS.MaxCertificates, e.log.Logger); err != nil {
+			return fmt.Errorf("tls.directory: %w", err)
+		}
 	}
 	e.proxy, err = proxy.New(settings, proxy.Deps{
 		Routes: e.routes, Pages: e.pages, Log: e.log.Logger, AccessLog: e.access, Metrics: e.metrics,
@@ -298,6 +321,9 @@ func (e *edge) close() {
 	}
 	if e.routes != nil {
 		err = errors.Join(err, e.routes.Close())
+	}
+	if e.certs != nil {
+		e.certs.Close()
 	}
 	err = errors.Join(err, e.access.Close())
 	if err != nil {

@@ -100,7 +100,7 @@ func filesToReload(cfg *config.Config) []string {
 			}
 		}
 	}
-	add(cfg.File, cfg.Server.StaticDir, cfg.Server.BackendCA)
+	add(cfg.File, cfg.Server.StaticDir, cfg.Server.BackendCA, cfg.TLS.Directory)
 	for _, b := range cfg.HTTPS.Bind {
 		add(b.Cert, b.Key)
 		add(b.CA...)

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -48,6 +49,7 @@ func proxySettings(cfg *config.Config) (proxy.Config, error) {
 		MaxBodyBytes:           s.MaxBodyBytes,
 		MaxConnections:         s.MaxConnections,
 		MaxConnectionsPerIP:    s.MaxConnectionsPerIP,
+		MaxHandshakesPerSecond: cfg.TLS.MaxHandshakesPerSecond,
 		MaxBackendConnections:  s.MaxBackendConnections,
 		MaxTunnels:             s.MaxTunnels,
 		MaxStreams:             s.MaxStreams,
@@ -102,6 +104,24 @@ func backendRoots(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// defaultPolicy is the policy of all hosts in the form of the store; nil where nothing is set.
+func defaultPolicy(cfg *config.Config) map[string]string {
+	fields := map[string]string{
+		"redirectHttps": strconv.FormatBool(cfg.Policy.RedirectHTTPS),
+		"redirectCode":  cfg.Policy.RedirectCode,
+		"hsts":          cfg.Policy.HSTS,
+	}
+	for name := range fields {
+		if !cfg.IsSet("policy." + name) {
+			delete(fields, name)
+		}
+	}
+	if len(fields) == 0 {
+		return nil
+	}
+	return fields
+}
+
 // cacheSettings translates the configuration for the table of routes, whose options read zero as
 // "default" where the file means "off".
 func cacheSettings(cfg *config.Config) cache.Options {
@@ -119,6 +139,8 @@ func cacheSettings(cfg *config.Config) cache.Options {
 		TornWriteGrace:  c.TornWriteGrace,
 		DeadTTL:         cfg.Server.DeadBackendTTL,
 		Snapshot:        c.Snapshot,
+		MaxCertificates: cfg.TLS.MaxCertificates,
+		Policy:          defaultPolicy(cfg),
 	}
 	if c.MaxMissRate == 0 {
 		options.MaxMissRate = -1

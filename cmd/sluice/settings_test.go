@@ -48,6 +48,7 @@ func TestCacheSettings_DefaultsAgree(t *testing.T) {
 		MaxDerivedHosts: cache.DefaultMaxDerivedHosts,
 		MaxUnknownHosts: cache.DefaultMaxUnknownHosts,
 		MaxBackends:     cache.DefaultMaxBackends,
+		MaxCertificates: cache.DefaultMaxCertificates,
 		MaxMissRate:     cache.DefaultMaxMissRate,
 		MaxAge:          cache.DefaultMaxAge,
 		NegativeTTL:     cache.DefaultNegativeTTL,

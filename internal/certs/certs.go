@@ -7,9 +7,13 @@ package certs
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
+	"net"
+	"net/netip"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // Options is the TLS part of the configuration of one listener.
@@ -31,10 +35,16 @@ type Options struct {
 	// SecureProtocol is node's name of a method, such as "TLSv1_2_method". Empty means TLS 1.2 and
 	// 1.3. Names of older versions get these too, with a warning.
 	SecureProtocol string
+	// Preset bounds the versions: PresetModern allows TLS 1.3 alone, PresetIntermediate, which is the
+	// default, 1.2 as well. Ciphers and SecureProtocol, where they are set, count instead of it.
+	Preset string
+	// ClientCA are paths of PEM files with the authorities that clients' certificates may come from. A
+	// client need not have one; one that cannot be verified ends the handshake. Empty asks for none.
+	ClientCA []string
 	// ByName returns the certificate for the server name that a client asked for (lower-case, no
-	// trailing dot), or nil for that of Cert. It is called in handshakes, concurrently, and a
-	// handshake waits for it. Nil means Cert always.
-	ByName func(name string) *tls.Certificate
+	// trailing dot), or nil for that of Cert; client is the client's address. It is called in
+	// handshakes, concurrently, and a handshake waits for it. Nil means Cert always.
+	ByName func(name string, client netip.Addr) *tls.Certificate
 	// Log receives warnings. Nil discards them.
 	Log *slog.Logger
 }
@@ -43,6 +53,7 @@ type Options struct {
 type Bundle struct {
 	options  Options
 	settings settings
+	clients  *x509.CertPool
 	current  atomic.Pointer[tls.Certificate]
 }
 
@@ -57,6 +68,11 @@ func Load(o Options) (*Bundle, error) {
 		return nil, err
 	}
 	b := &Bundle{options: o, settings: s}
+	if len(o.ClientCA) > 0 {
+		if b.clients, err = readPool(o.ClientCA); err != nil {
+			return nil, err
+		}
+	}
 	if err := b.Reload(); err != nil {
 		return nil, err
 	}
@@ -77,23 +93,70 @@ func (b *Bundle) Reload() error {
 // TLSConfig returns the configuration for a listener. It follows later reloads by itself. HTTP/1.1
 // is the only protocol that it agrees to; clients that do not negotiate one are served as well.
 func (b *Bundle) TLSConfig() *tls.Config {
-	return &tls.Config{
+	config := &tls.Config{
 		MinVersion:     b.settings.minVersion,
 		MaxVersion:     b.settings.maxVersion,
 		CipherSuites:   b.settings.ciphers,
 		NextProtos:     []string{"http/1.1"},
 		GetCertificate: b.certificate,
 	}
+	if b.clients != nil {
+		config.ClientAuth, config.ClientCAs = tls.VerifyClientCertIfGiven, b.clients
+	}
+	return config
+}
+
+// Certificate returns what a client gets that asks for a server name, in any case; an empty one
+// stands for none.
+func (b *Bundle) Certificate(name string, client netip.Addr) *tls.Certificate {
+	own := b.current.Load()
+	if b.options.ByName == nil || name == "" {
+		return own
+	}
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	cert := b.options.ByName(name, client)
+	if cert == nil {
+		return own
+	}
+	// An expired one is what a client gets whose name nothing else holds.
+	now := time.Now()
+	if CheckDates(cert.Leaf, now) != nil && own.Leaf.VerifyHostname(name) == nil && CheckDates(own.Leaf, now) == nil {
+		return own
+	}
+	return cert
 }
 
 // certificate is the choice for one handshake. A swap behind GetCertificate, rather than of the
 // whole configuration, keeps the session ticket keys across reloads.
 func (b *Bundle) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if b.options.ByName != nil && hello.ServerName != "" {
-		name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
-		if cert := b.options.ByName(name); cert != nil {
-			return cert, nil
+	return b.Certificate(hello.ServerName, clientOf(hello.Conn)), nil
+}
+
+// clientOf returns the address of the client of a connection, which may know better than by its peer
+// who that is.
+func clientOf(conn net.Conn) netip.Addr {
+	if c, ok := conn.(interface{ ClientAddr() netip.Addr }); ok {
+		return c.ClientAddr()
+	}
+	if conn != nil {
+		if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+			return a.AddrPort().Addr().Unmap()
 		}
 	}
-	return b.current.Load(), nil
+	return netip.Addr{}
+}
+
+// readPool reads the certificates of files into a pool.
+func readPool(paths []string) (*x509.CertPool, error) {
+	pool := x509.NewCertPool()
+	for _, path := range paths {
+		list, err := readCertificates(path)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range list {
+			pool.AddCert(c)
+		}
+	}
+	return pool, nil
 }

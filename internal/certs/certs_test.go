@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -316,11 +317,11 @@ func TestByName_ComesFirst(t *testing.T) {
 	other := issue(t, "other.example.com", nil, nil)
 	b := load(t, Options{
 		Cert: write(t, "cert.pem", certBlock(usual)), Key: write(t, "key.pem", keyBlock(t, usual.key)),
-		ByName: func(name string) *tls.Certificate {
+		ByName: func(name string, _ netip.Addr) *tls.Certificate {
 			if name != "other.example.com" {
 				return nil
 			}
-			return &tls.Certificate{Certificate: [][]byte{other.cert.Raw}, PrivateKey: other.key}
+			return &tls.Certificate{Certificate: [][]byte{other.cert.Raw}, PrivateKey: other.key, Leaf: other.cert}
 		},
 	})
 	if _, err := shake(t, b.TLSConfig(), trusting(other, "Other.example.com")); err != nil {

@@ -37,6 +37,7 @@ func loadPair(o Options) (*tls.Certificate, error) {
 	for _, c := range chain {
 		cert.Certificate = append(cert.Certificate, c.Raw)
 	}
+	staple(cert, o.Cert+".ocsp", o.Log)
 	return cert, nil
 }
 

@@ -28,6 +28,9 @@ func Parse(chainPEM, keyPEM []byte) (*tls.Certificate, error) {
 		return nil, fmt.Errorf("read certificate: %w", err)
 	}
 	key, err := parseKeyPEM(keyPEM, "")
+	if errors.Is(err, errNoPassphrase) {
+		return nil, errors.New("read key: it is encrypted; store it in the clear, as openssl pkey writes it")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read key: %w", err)
 	}

@@ -17,10 +17,18 @@ type settings struct {
 // parseSettings reads the options that name no files.
 func parseSettings(o Options) (settings, error) {
 	s := settings{minVersion: tls.VersionTLS12, maxVersion: tls.VersionTLS13}
+	switch o.Preset {
+	case "", PresetIntermediate:
+	case PresetModern:
+		s.minVersion = tls.VersionTLS13
+	default:
+		return settings{}, fmt.Errorf("read TLS settings: preset %q is unknown; use %s or %s",
+			o.Preset, PresetModern, PresetIntermediate)
+	}
 	switch method := canonicalMethod(o.SecureProtocol); method {
 	case "", "TLS_method", "SSLv23_method":
 	case "TLSv1_2_method":
-		s.maxVersion = tls.VersionTLS12
+		s.minVersion, s.maxVersion = tls.VersionTLS12, tls.VersionTLS12
 	case "TLSv1_3_method":
 		s.minVersion = tls.VersionTLS13
 	case "SSLv2_method", "SSLv3_method", "TLSv1_method", "TLSv1_1_method":
@@ -30,8 +38,28 @@ func parseSettings(o Options) (settings, error) {
 		return settings{}, fmt.Errorf("read TLS settings: secureProtocol %q is unknown; "+
 			`leave it out for TLS 1.2 and 1.3, or use "TLSv1_2_method"`, o.SecureProtocol)
 	}
-	s.ciphers = parseCiphers(o)
+	if s.ciphers = parseCiphers(o); s.ciphers == nil {
+		s.ciphers = safeSuites()
+	}
 	return s, nil
+}
+
+// The presets, after Mozilla's of the same names.
+const (
+	PresetModern       = "modern"
+	PresetIntermediate = "intermediate"
+)
+
+// safeSuites returns the suites of TLS 1.2 with forward secrecy and authenticated encryption: Go's
+// default without those in CBC mode.
+func safeSuites() []uint16 {
+	var ids []uint16
+	for _, s := range suites() {
+		if !s.weak && isECDHE(s) && classes["TLSv1.2"](s) {
+			ids = append(ids, s.id)
+		}
+	}
+	return ids
 }
 
 // canonicalMethod drops what node allows between a version and "_method".

@@ -25,7 +25,7 @@ func TestParseCiphers(t *testing.T) {
 	const gcm = "ECDHE-ECDSA-AES128-GCM-SHA256 ECDHE-ECDSA-AES256-GCM-SHA384 " +
 		"ECDHE-RSA-AES128-GCM-SHA256 ECDHE-RSA-AES256-GCM-SHA384"
 	tests := []struct{ name, ciphers, want, warning string }{
-		{"empty is the default", "", "", ""},
+		{"empty chooses none", "", "", ""},
 		{"names", "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-CHACHA20-POLY1305", "ECDHE-RSA-AES128-GCM-SHA256 ECDHE-RSA-CHACHA20-POLY1305", ""},
 		{"Go's names, commas, doubles", "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, ECDHE-RSA-AES128-SHA", "ECDHE-RSA-AES128-SHA", ""},
 		{"TLS 1.3 names have no effect", "TLS_AES_128_GCM_SHA256:ECDHE-RSA-AES128-SHA", "ECDHE-RSA-AES128-SHA", ""},

@@ -21,6 +21,7 @@ type Bind struct {
 	Cert       string   // file with the certificate and its chain, PEM
 	Passphrase string   // secret: opens Key
 	CA         []string // files with further certificates of the chain, PEM
+	ClientCA   []string // files with the authorities of clients' certificates, PEM
 	Ciphers    string   // an OpenSSL cipher list; empty means the safe set of today
 	// SecureProtocol is Node's name of a TLS method; empty means TLS 1.2 and 1.3.
 	SecureProtocol string
@@ -55,6 +56,7 @@ var bindFields = []struct {
 	{"cert", func(b *Bind) any { return &b.Cert }},
 	{"passphrase", func(b *Bind) any { return &b.Passphrase }},
 	{"ca", func(b *Bind) any { return &b.CA }},
+	{"clientCa", func(b *Bind) any { return &b.ClientCA }},
 	{"ciphers", func(b *Bind) any { return &b.Ciphers }},
 	{"secureProtocol", func(b *Bind) any { return &b.SecureProtocol }},
 	{"secureOptions", nil},

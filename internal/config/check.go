@@ -57,6 +57,9 @@ func completeBinds(binds []Bind, shared HTTPS) {
 		if b.CA == nil {
 			b.CA = shared.CA
 		}
+		if b.ClientCA == nil {
+			b.ClientCA = shared.ClientCA
+		}
 		if b.Ciphers == "" {
 			b.Ciphers = shared.Ciphers
 		}

@@ -11,8 +11,10 @@ type Config struct {
 	Server Server
 	HTTP   HTTP
 	HTTPS  HTTPS
+	TLS    TLS
 	Admin  Admin
 	Cache  Cache
+	Policy Policy
 
 	// Driver lists the stores of the routes: one URL, or a read replica and the master.
 	Driver []string
@@ -92,9 +94,26 @@ type HTTPS struct {
 	Passphrase string
 	CA         []string
 	Ciphers    string
-	// SecureProtocol is Node's name of a TLS method; empty means TLS 1.2 and 1.3.
+	// SecureProtocol is Node's name of a TLS method; empty means what the preset says.
 	SecureProtocol string
 	HTTP2          bool
+	// ClientCA names the authorities that clients' certificates may come from; empty asks for none.
+	ClientCA []string
+}
+
+// TLS holds the keys of the "tls" object, which are about all https listeners.
+type TLS struct {
+	Preset                 string
+	Directory              string
+	MaxCertificates        int
+	MaxHandshakesPerSecond int
+}
+
+// Policy holds the keys of the "policy" object: what holds for hosts without a policy of their own.
+type Policy struct {
+	RedirectHTTPS bool
+	RedirectCode  string
+	HSTS          string
 }
 
 // Admin holds the keys of the "admin" object. Port 0 means no admin listener.

@@ -14,7 +14,7 @@ var listenKeys = []Key{
 	},
 	{
 		Path: "https.bind", Default: "", Hipache: true,
-		Doc: "Addresses for HTTPS, as http.bind; objects may also hold key, cert, passphrase, ca and ciphers. " +
+		Doc: "Addresses for HTTPS, as http.bind; objects may also hold key, cert, passphrase, ca, clientCa and ciphers. " +
 			"Empty: no HTTPS.",
 		field: func(c *Config) any { return &c.HTTPS.Bind },
 	},
@@ -44,14 +44,20 @@ var listenKeys = []Key{
 		field: func(c *Config) any { return &c.HTTPS.CA },
 	},
 	{
+		Path: "https.clientCa", Rule: fileName,
+		Doc: "Files with the authorities that clients' certificates may come from (PEM); what a client proves goes to " +
+			"the backend in header fields. Empty: no certificate is asked for.",
+		field: func(c *Config) any { return &c.HTTPS.ClientCA },
+	},
+	{
 		Path: "https.ciphers", Rule: printable,
 		Doc:   "OpenSSL cipher list for TLS 1.2. Empty: today's safe suites.",
 		field: func(c *Config) any { return &c.HTTPS.Ciphers },
 	},
 	{
 		Path: "https.secureProtocol", Rule: printable,
-		Doc: "Name of a TLS method as in Node.js, such as TLSv1_2_method. Empty: TLS 1.2 and 1.3; " +
-			"nothing older can be had.",
+		Doc: "Name of a TLS method as in Node.js, such as TLSv1_2_method. Empty: what tls.preset says; " +
+			"nothing older than TLS 1.2 can be had.",
 		field: func(c *Config) any { return &c.HTTPS.SecureProtocol },
 	},
 	{
