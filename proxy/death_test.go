@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -108,6 +109,10 @@ func TestMark_Triggers(t *testing.T) {
 				if tt.change != nil {
 					tt.change(s)
 				}
+			})
+			eventually(t, "the route", func() bool { // A busy machine may take longer than a request waits for it.
+				_, err := e.routes.Lookup([]byte(host), netip.MustParseAddr("127.0.0.1"))
+				return err == nil
 			})
 			seen := map[int]int{}
 			for range 40 { // The chance that one of two backends is never chosen is 2^-40.
