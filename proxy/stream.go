@@ -15,10 +15,9 @@ import (
 // stream is one request of a connection that carries many, and the form of downstream for it: HTTP/2 and HTTP/3, by way
 // of net/http's interfaces. It belongs to the goroutine that the library runs the request in.
 type stream struct {
-	x   exchange
-	w   http.ResponseWriter
-	r   *http.Request
-	ctl *http.ResponseController
+	x exchange
+	w streamWriter
+	r *http.Request
 
 	headBuf  buffer // the request's head, as HTTP/1.1 would have it
 	in       buffer // of the request's body
@@ -49,6 +48,13 @@ type stream struct {
 	deadline instant      // when the library ends a write that waits; guarded by conn.mu
 }
 
+// streamWriter is what the libraries' response writers are; http.ResponseController asks for the same methods.
+type streamWriter interface {
+	http.ResponseWriter
+	FlushError() error
+	SetWriteDeadline(deadline time.Time) error
+}
+
 var streams = sync.Pool{New: func() any {
 	st := &stream{}
 	st.x.down = st
@@ -60,7 +66,7 @@ var streams = sync.Pool{New: func() any {
 // begin makes st ready for a request of a connection.
 func (st *stream) begin(conn *muxConn, w http.ResponseWriter, r *http.Request) {
 	x := &st.x
-	st.w, st.r, st.ctl = w, r, http.NewResponseController(w)
+	st.w, st.r = w.(streamWriter), r
 	view := conn.view()
 	x.srv, x.cfg, x.peer = conn.srv, view.cfg, &view.peer
 	x.begin()
@@ -109,7 +115,7 @@ func (st *stream) release() {
 	st.in.release()
 	st.outBuf.release()
 	st.trailer.reset()
-	st.w, st.r, st.ctl, st.x.srv, st.x.cfg, st.x.peer = nil, nil, nil, nil, nil, nil
+	st.w, st.r, st.x.srv, st.x.cfg, st.x.peer = nil, nil, nil, nil, nil
 	st.body, st.whole, st.received, st.uploads, st.bodyErr, st.upWindow = nil, false, 0, false, nil, rateWindow{}
 	st.talks = false
 	st.status, st.out, st.committed, st.ended, st.aborted = 0, nil, false, false, false
@@ -375,7 +381,7 @@ func (st *stream) flush() error {
 	}
 	if !st.ended {
 		st.writing.Store(int64(now()))
-		err := st.ctl.Flush()
+		err := st.w.FlushError()
 		st.writing.Store(0)
 		if err != nil {
 			return err
