@@ -16,7 +16,7 @@ var (
 	errNoBackendHost  = errors.New("no host")
 	errBadBackendHost = errors.New("invalid host")
 	errBadBackendPort = errors.New("invalid port")
-	errBadScheme      = errors.New("scheme is neither http nor https")
+	errBadScheme      = errors.New("scheme is neither http, https nor h2c")
 	errOwnListener    = errors.New("address is a listener of this server")
 )
 
@@ -55,6 +55,8 @@ type Backend struct {
 	Address string
 	// TLS tells that the element's scheme is https.
 	TLS bool
+	// H2C tells that the element's scheme is h2c: HTTP/2 without TLS, with prior knowledge.
+	H2C bool
 	// ServerName is the TLS server name: the URL's host, or what #sni= names. Empty without TLS.
 	ServerName string
 	// SkipVerify tells that #tlsVerify=off asks for no certificate check.
@@ -82,6 +84,8 @@ func parseBackend(element string, own func(string) bool) (b Backend, badOption s
 	switch {
 	case strings.EqualFold(scheme, "https"):
 		b.TLS = true
+	case strings.EqualFold(scheme, "h2c"):
+		b.H2C = true
 	case !strings.EqualFold(scheme, "http"):
 		b.Err = errBadScheme
 		return b, ""
@@ -215,6 +219,9 @@ func (b *Backend) setOption(name, arg string) bool {
 
 // poolKey joins what two backends must share to share connections.
 func (b *Backend) poolKey() string {
+	if b.H2C {
+		return "h2c://" + b.Address
+	}
 	if !b.TLS {
 		// Fast path: the usual element begins with its key, so a million of them need no copy.
 		const scheme = "http://"

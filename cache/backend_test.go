@@ -30,6 +30,9 @@ func TestParseBackend(t *testing.T) {
 		{"http://a#color=red&weight=2", Backend{Address: "a:80", Weight: 2, Key: "http://a:80"}, "color=red"},
 		{"http://a#sni=b", Backend{Address: "a:80", Weight: 1, Key: "http://a:80"}, ""},
 		{"https://a", Backend{Address: "a:443", TLS: true, ServerName: "a", Weight: 1, Key: "https://a:443#sni=a"}, ""},
+		{"h2c://a", Backend{Address: "a:80", H2C: true, Weight: 1, Key: "h2c://a:80"}, ""},
+		{"H2C://A:50051/x#weight=2", Backend{Address: "a:50051", H2C: true, Weight: 2, Key: "h2c://a:50051"}, ""},
+		{"h2c://a#sni=b", Backend{Address: "a:80", H2C: true, Weight: 1, Key: "h2c://a:80"}, ""},
 		{"https://[::1]", Backend{Address: "[::1]:443", TLS: true, ServerName: "::1", Weight: 1, Key: "https://[::1]:443#sni=::1"}, ""},
 		{
 			"https://10.0.0.1:8443#sni=App.example&tlsVerify=off&weight=2",

@@ -39,6 +39,9 @@ func newBackendConn(p *pool) *backendConn {
 // open connects, and does the TLS handshake, within ConnectTimeout. It gives up when ctx ends.
 func (bc *backendConn) open(ctx context.Context) error {
 	cfg := bc.pool.srv.config()
+	if bc.pool.h2c != nil {
+		return bc.openBridge(ctx, cfg)
+	}
 	d := net.Dialer{Timeout: cfg.ConnectTimeout, KeepAlive: 15 * time.Second}
 	c, err := d.DialContext(ctx, "tcp", bc.pool.address)
 	if err != nil {

@@ -134,6 +134,7 @@ func suitsHTTP2(suites []uint16) bool {
 
 // serveH2 serves an accepted connection whose client chose HTTP/2.
 func (s *Server) serveH2(a *acceptedConn, t *tls.Conn) {
+	defer s.survive("connection", a.link.reset)
 	state := t.ConnectionState()
 	c := &h2Conn{Conn: t, link: a.link, state: &state, mux: newMuxConn(s, a, state.ServerName)}
 	c.meter.init(s)
@@ -215,8 +216,8 @@ func (c *h2Conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write sends what the library has to say. It flushes whenever nothing more waits; by letting the answers that are about
-// to come go first, fewer writes do for all.
+// Write sends what the library has to say. It flushes whenever nothing more waits: by letting the answers that are
+// about to come go first, fewer writes do for all.
 func (c *h2Conn) Write(p []byte) (int, error) {
 	runtime.Gosched()
 	c.meter.sent(p)

@@ -71,7 +71,7 @@ func (ps *pools) sweep(t instant) {
 	for key, p := range ps.m {
 		if p.active.Load() == 0 && p.waiting.Load() == 0 && instant(p.lastUse.Load()).until(t) > poolUnused {
 			delete(ps.m, key)
-			p.hc.CloseIdleConnections()
+			p.closeIdle()
 		}
 	}
 	ps.srv.metrics.pools.Store(int64(len(ps.m)))
@@ -82,7 +82,7 @@ func (ps *pools) renew() {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	for _, p := range ps.m {
-		p.hc.CloseIdleConnections()
+		p.closeIdle()
 	}
 	clear(ps.m)
 }
@@ -92,7 +92,7 @@ func (ps *pools) closeIdle() {
 	ps.mu.RLock()
 	defer ps.mu.RUnlock()
 	for _, p := range ps.m {
-		p.hc.CloseIdleConnections()
+		p.closeIdle()
 	}
 }
 
@@ -103,6 +103,7 @@ type pool struct {
 
 	address string
 	tls     *tls.Config // nil for http
+	h2c     *h2cConns   // nil unless the backend is spoken to in HTTP/2
 
 	active    atomic.Int64 // requests that hold a connection, or are about to
 	waiting   atomic.Int64 // requests in the queue
@@ -110,6 +111,14 @@ type pool struct {
 	lastUse   atomic.Int64 // instant
 	noReuse   atomic.Int64 // instant until which connections are used once
 	idleLimit time.Duration
+}
+
+// closeIdle closes what no request uses.
+func (p *pool) closeIdle() {
+	p.hc.CloseIdleConnections()
+	if p.h2c != nil {
+		p.h2c.closeIdle()
+	}
 }
 
 func newPool(s *Server, b *cache.Backend) *pool {
@@ -123,6 +132,9 @@ func newPool(s *Server, b *cache.Backend) *pool {
 			NextProtos:         []string{"http/1.1"},
 			ClientSessionCache: tls.NewLRUClientSessionCache(64),
 		}
+	}
+	if b.H2C {
+		p.h2c = newH2CConns(b.Address)
 	}
 	p.hc.Addr = b.Address
 	p.hc.MaxConns = 1 << 30 // Connections are limited by enter, tunnels by MaxTunnels.
