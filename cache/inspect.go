@@ -162,8 +162,8 @@ func (i *inspector) server(ctx context.Context, d *driver, address, purpose stri
 	if server.RoundTrip, err = i.measure(ctx, client); err != nil {
 		return fmt.Errorf("read from %s: %w", address, err)
 	}
-	conn, release := client.Dedicate()
-	defer release()
+	conn, _ := client.Dedicate()
+	defer conn.Close() // see redisWatcher.stand
 	l := &link{address: address, tier: tierBroadcast}
 	_, refusal, err := i.watcher.track(ctx, conn, l)
 	if err != nil {

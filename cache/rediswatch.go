@@ -54,8 +54,10 @@ type link struct {
 // stand sets a watch up on a server, calls ready when it stands, and returns when it ends: with the
 // cause of ctx's end, or with the reason of its own.
 func (w *redisWatcher) stand(ctx context.Context, client rueidis.Client, address string, ready func(*link)) error {
-	conn, release := client.Dedicate()
-	defer release()
+	conn, _ := client.Dedicate()
+	// Not given back for reuse: the library would unsubscribe and expect PING to be answered, and where
+	// a server refuses that (MASTERDOWN), it ends the process.
+	defer conn.Close()
 	l := &link{client: client, address: address, tier: tierBroadcast}
 	lost, refusal, err := w.track(ctx, conn, l)
 	if err != nil {

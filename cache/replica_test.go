@@ -130,3 +130,26 @@ func TestReplica_AloneThatItsMasterDoesNotReach(t *testing.T) {
 	master.Do("RPUSH", "frontend:a.example", "10.0.0.2")
 	awaitAnswer(t, c, "a.example", "10.0.0.1 10.0.0.2")
 }
+
+// TestReplica_ThatAnswersNothingWithoutItsMaster: such a server refuses PING too, which the client
+// library did not expect after a watch that could not stand, and ended the process.
+func TestReplica_ThatAnswersNothingWithoutItsMaster(t *testing.T) {
+	t.Parallel()
+	master := redistest.Start(t)
+	master.Do("RPUSH", "frontend:a.example", "a", "10.0.0.1")
+	replica := redistest.StartReplica(t, master, "--replica-serve-stale-data", "no")
+	c := start(t, Options{Driver: []string{replica.URL(), master.URL()}})
+	awaitAnswer(t, c, "a.example", "10.0.0.1")
+	for range 3 {
+		master.Kill()
+		eventually(t, "the loss is noticed", func() bool { return c.epoch.Load()&1 == 0 })
+		for range 20 {
+			wantAnswer(t, c, "a.example", "10.0.0.1")
+			time.Sleep(5 * time.Millisecond)
+		}
+		master.Restart()
+		master.Do("RPUSH", "frontend:a.example", "a", "10.0.0.1")
+		awaitAnswer(t, c, "a.example", "10.0.0.1")
+		eventually(t, "the watch stands again", func() bool { return c.epoch.Load()&1 == 1 })
+	}
+}
