@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes sure that the programs the tests run are there: redis-server, nginx, unicorn with Rack and
-# Rack::SSL, curl, varnishtest, slowhttptest, sslscan, wrk, node with npm, ip. As root on a Debian it installs what is
-# missing, without letting apt start any service; otherwise it says in one line what to install. With
-# names of programs as arguments it looks for those instead.
+# Rack::SSL, curl, varnishtest, slowhttptest, sslscan, wrk, h2load, node with npm, ip. As root on a
+# Debian it installs what is missing, without letting apt start any service; otherwise it says in one
+# line what to install. With names of programs as arguments it looks for those instead.
 set -eu
 
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -24,6 +24,7 @@ package() {
 	varnishtest) echo varnish ;;
 	node) echo nodejs ;;
 	ip) echo iproute2 ;;
+	h2load) echo nghttp2-client ;;
 	*) echo "$1" ;;
 	esac
 }
@@ -34,7 +35,7 @@ missing() {
 	done
 }
 
-[ $# -gt 0 ] || set -- redis-server nginx unicorn rack rack-ssl curl varnishtest slowhttptest sslscan wrk node npm ip
+[ $# -gt 0 ] || set -- redis-server nginx unicorn rack rack-ssl curl varnishtest slowhttptest sslscan wrk h2load node npm ip
 packages=$(missing "$@" | tr '\n' ' ')
 [ -n "$packages" ] || exit 0
 
