@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// ownAnswer is an answer that sluice makes itself: an error page, the ping, or the answer to OPTIONS with Max-Forwards
-// 0.
+// ownAnswer is an answer that sluice makes itself: an error page, the ping, a redirect, or the answer to OPTIONS with
+// Max-Forwards 0.
 type ownAnswer struct {
 	status      int
 	contentType string
@@ -16,11 +16,12 @@ type ownAnswer struct {
 	message     string // X-Debug-Error, if the client may see it
 	allow       bool   // list the methods that are passed
 	retryAfter  int    // seconds; 0 = no field
+	location    []byte // of a redirect
 }
 
 // reasons are the reason phrases of our own answers.
 var reasons = map[int]string{
-	200: "OK", 400: "Bad Request", 405: "Method Not Allowed", 408: "Request Timeout", 413: "Content Too Large",
+	200: "OK", 301: "Moved Permanently", 308: "Permanent Redirect", 400: "Bad Request", 405: "Method Not Allowed", 408: "Request Timeout", 413: "Content Too Large",
 	414: "URI Too Long", 421: "Misdirected Request", 431: "Request Header Fields Too Large",
 	500: "Internal Server Error", 502: "Bad Gateway",
 	503: "Service Unavailable", 504: "Gateway Timeout", 508: "Loop Detected",
@@ -55,7 +56,11 @@ func (a *ownAnswer) appendHead(dst []byte, x *exchange) []byte {
 		dst = append(dst, "\r\nRetry-After: "...)
 		dst = strconv.AppendInt(dst, int64(a.retryAfter), 10)
 	}
+	if a.location != nil {
+		dst = append(append(dst, "\r\nLocation: "...), a.location...)
+	}
 	dst = append(dst, "\r\n"...)
+	dst = x.appendHSTS(dst, nil)
 	if x.debug && a.message != "" {
 		dst = x.appendErrorDebug(dst, a.message)
 	}

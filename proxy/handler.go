@@ -35,6 +35,9 @@ func (s *Server) answer(x *exchange) Error {
 		return x.lookupError(err)
 	}
 	x.route, x.routed = route, true
+	if s.obeyPolicy(x) {
+		return Error{}
+	}
 	return s.forward(x)
 }
 

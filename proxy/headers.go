@@ -113,6 +113,7 @@ func (x *exchange) appendResponseFields(dst []byte, r *response) []byte {
 			}
 		}
 	}
+	dst = x.appendHSTS(dst, r)
 	if via := x.cfg.Via; via != "" {
 		dst = append(append(append(dst, "Via: 1.1 "...), via...), "\r\n"...)
 	}

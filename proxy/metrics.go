@@ -60,6 +60,8 @@ type proxyMetrics struct {
 	droppedForwarding *metrics.Counter
 	droppedLookalike  *metrics.Counter
 
+	redirects [redirectCount]*metrics.Counter
+
 	h2Connections *metrics.Counter
 	h2Requests    *metrics.Counter
 	h2Errors      [2]*metrics.Counter
@@ -68,6 +70,13 @@ type proxyMetrics struct {
 	pools   atomic.Int64
 	streams atomic.Int64 // requests under way on connections that carry many
 }
+
+// What a redirect of ours is for.
+const (
+	redirectHTTPS = iota
+	redirectHost
+	redirectCount
+)
 
 // Kinds of floods.
 const (
@@ -110,6 +119,9 @@ func newProxyMetrics(set *metrics.Set, s *Server) *proxyMetrics {
 	}
 	m.tunnelBytes[tunnelUp] = set.NewCounter(`sluice_tunnel_bytes_total{direction="up"}`)
 	m.tunnelBytes[tunnelDown] = set.NewCounter(`sluice_tunnel_bytes_total{direction="down"}`)
+	for i, to := range [redirectCount]string{"https", "canonical_host"} {
+		m.redirects[i] = set.NewCounter(`sluice_redirects_total{to="` + to + `"}`)
+	}
 	m.registerH2(set, s)
 	set.NewGauge("sluice_backend_pools", func() float64 { return float64(m.pools.Load()) })
 	set.NewGauge("sluice_connections", func() float64 { return float64(s.conns.count()) })
