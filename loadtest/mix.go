@@ -97,6 +97,8 @@ func (m *mix) close() { m.client.CloseIdleConnections() }
 const (
 	pulse     = 200 * time.Millisecond
 	pauseFrom = 2 * time.Second
+	// recovery is what sluice, which had the same pause or lost Redis to it, gets to find its feet.
+	recovery = 10 * time.Second
 )
 
 // noticePauses looks for times in which this program did not run.
@@ -148,12 +150,12 @@ func (m *mix) choose() *mixKind {
 	panic("BUG: the weights do not add up")
 }
 
-// fail keeps an error for the report, unless this program was stopped since start.
+// fail keeps an error for the report, unless this program was stopped since start or shortly before.
 func (m *mix) fail(start time.Time, err error) {
 	time.Sleep(2 * pulse) // noticePauses may not have had its turn yet.
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.lastPause.After(start) {
+	if m.lastPause.Add(recovery).After(start) {
 		m.excused++
 		return
 	}
