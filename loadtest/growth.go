@@ -27,8 +27,9 @@ var bodySizes = []int{128, 1 << 10, tenKBytes, 100 << 10, oneMBytes, 10 << 20}
 const maxClients = 8000
 
 func seriesNames() []string {
-	var names []string
-	for _, series := range everySeries() {
+	all := everySeries()
+	names := make([]string, 0, len(all))
+	for _, series := range all {
 		names = append(names, series.name)
 	}
 	return names
@@ -58,20 +59,30 @@ func everySeries() []growthSeries {
 		return w
 	}
 	return []growthSeries{
-		{"hosts", "hosts in the table, asked for at random", []int{1, 100, 10_000, 100_000, 1_000_000},
-			func(_ *site, n int) work { return small(func(w *work) { w.hosts = n }) }},
-		{"connections", "client connections, all of them busy", []int{1, 10, 100, 1000, maxClients},
-			func(_ *site, n int) work { return small(func(w *work) { w.clients = n }) }},
-		{"backends", "backends of the host", []int{1, 10, 100, 1000},
-			func(s *site, n int) work { return small(func(w *work) { w.backends = s.crowdURLs(n) }) }},
-		{"body", "bytes of the answer's body", bodySizes,
+		{
+			"hosts", "hosts in the table, asked for at random", []int{1, 100, 10_000, 100_000, 1_000_000},
+			func(_ *site, n int) work { return small(func(w *work) { w.hosts = n }) },
+		},
+		{
+			"connections", "client connections, all of them busy", []int{1, 10, 100, 1000, maxClients},
+			func(_ *site, n int) work { return small(func(w *work) { w.clients = n }) },
+		},
+		{
+			"backends", "backends of the host", []int{1, 10, 100, crowdBackends},
+			func(s *site, n int) work { return small(func(w *work) { w.backends = s.crowdURLs(n) }) },
+		},
+		{
+			"body", "bytes of the answer's body", bodySizes,
 			func(_ *site, n int) work {
 				return small(func(w *work) { w.path, w.answer = fmt.Sprintf("/b%d", n), n })
-			}},
-		{"GOMAXPROCS", "cores that sluice may use (GOMAXPROCS)", []int{1, 2},
+			},
+		},
+		{
+			"GOMAXPROCS", "cores that sluice may use (GOMAXPROCS)", []int{1, 2},
 			func(_ *site, n int) work {
 				return small(func(w *work) { w.env = []string{fmt.Sprintf("GOMAXPROCS=%d", n)} })
-			}},
+			},
+		},
 	}
 }
 
@@ -205,8 +216,8 @@ func growthText(o *options, m machine, r growthResult) string {
 		}
 		b.WriteString("\n")
 	}
-	fmt.Fprintf(&b, "![CPU time per request as quantities grow](growth.svg)\n\nsluice alone; small GETs over %d connections "+
-		"to one host with one backend, but for what grows. %s; medians of %d interleaved rounds of %v.\n",
+	fmt.Fprintf(&b, "![CPU time per request as quantities grow](growth.svg)\n\n"+
+		"sluice alone; small GETs over %d connections to one host with one backend, but for what grows. %s; medians of %d interleaved rounds of %v.\n",
 		o.connections, m.brief(), o.rounds, o.duration)
 	return b.String()
 }

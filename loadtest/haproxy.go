@@ -62,7 +62,8 @@ func haproxyMaker(name string, logs bool) maker {
 		config := s.path(name + ".conf")
 		err = writeTemplate(config, haproxyTemplate, map[string]any{
 			"Threads": proxyWorkers(), "Log": logs, "Map": hostMap, "Port": port,
-			"MaxConn": idleConnections(idleWanted) + spareConnections/2, "Backend": s.backendPort(w), "TLS": w.tls, "PEM": s.pemFile,
+			"MaxConn": idleConnections(idleWanted) + spareConnections/2, "Backend": s.backendPort(w),
+			"TLS": w.tls, "PEM": s.pemFile,
 		})
 		if err != nil {
 			return nil, err

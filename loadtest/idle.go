@@ -50,8 +50,8 @@ func idleConnections(wanted int) int {
 	return min(wanted, int(min(limit.Cur, 1<<30)-2*spareConnections)/2)
 }
 
-// holdIdle opens n idle connections, or as many as there may be. With rest it lets them settle for so long and takes what
-// they cost.
+// holdIdle opens n idle connections, or as many as there may be. With rest it lets them settle for so
+// long and takes what they cost.
 func holdIdle(ctx context.Context, e entrant, n int, rest time.Duration) (*crowd, error) {
 	before, err := e.proc.memory()
 	if err != nil {

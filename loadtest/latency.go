@@ -136,7 +136,8 @@ func printLatency(out io.Writer, o *options, names []string, r latencyResult) {
 // latencyText is the page's section.
 func latencyText(o *options, m machine, names []string, r latencyResult) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "| small GETs per second | | p50 ms | p99 ms | p99.9 ms | CPU µs/request |\n|---|---|---|---|---|---|\n")
+	b.WriteString("| small GETs per second | | p50 ms | p99 ms | p99.9 ms | CPU µs/request |\n" +
+		"|---|---|---|---|---|---|\n")
 	for i, load := range loads {
 		for _, name := range names {
 			fmt.Fprintf(&b, "| %.0f (%s) | %s |", r.Rates[i], loadName(load), name)

@@ -96,8 +96,8 @@ func (m machine) print(out io.Writer) {
 
 // brief is the machine in one line.
 func (m machine) brief() string {
-	words := []string{fmt.Sprintf("%d cores", m.Cores), m.CPU, "Linux " + m.Kernel, m.Versions["go"]}
-	return strings.Join(append(words, m.Time.Format("2 January 2006")), ", ")
+	return fmt.Sprintf("%d cores, %s, Linux %s, %s, %s", m.Cores, m.CPU, m.Kernel, m.Versions["go"],
+		m.Time.Format("2 January 2006"))
 }
 
 // programs are the versions of those that take part.

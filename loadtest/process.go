@@ -170,7 +170,7 @@ func parsePSS(text string) (int64, error) {
 			return strconv.ParseInt(f[1], 10, 64)
 		}
 	}
-	return 0, errors.New("no line begins with Pss:")
+	return 0, errors.New("no line begins with Pss")
 }
 
 // parseStat takes the process group and utime+stime from a line of /proc/<pid>/stat. The fields

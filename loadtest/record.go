@@ -220,7 +220,8 @@ func (all records) writeIdle(b *strings.Builder) {
 	if lines.Len() == 0 {
 		return
 	}
-	fmt.Fprintf(b, "Idle keep-alive connections, each after one request and %v of rest; the kernel's buffers are not counted.\n\n"+
+	fmt.Fprintf(b, "Idle keep-alive connections, each after one request and %v of rest; "+
+		"the kernel's buffers are not counted.\n\n"+
 		"| | connections | | KiB each | %% of a core |\n|---|---|---|---|---|\n%s\n", settleTime, lines.String())
 }
 

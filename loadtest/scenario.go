@@ -36,8 +36,9 @@ func scenarios() []scenario {
 }
 
 func scenarioNames() []string {
-	var names []string
-	for _, one := range scenarios() {
+	all := scenarios()
+	names := make([]string, 0, len(all))
+	for _, one := range all {
 		names = append(names, one.name)
 	}
 	return names

@@ -127,7 +127,7 @@ events { worker_connections 16384; }
 
 // startBackends starts the nginx behind the contestants.
 func (s *site) startBackends(ctx context.Context) error {
-	var addresses []string
+	addresses := make([]string, 0, len(s.backends))
 	for _, port := range s.backends {
 		addresses = append(addresses, fmt.Sprintf("127.0.0.1:%d", port))
 	}

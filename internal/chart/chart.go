@@ -1,6 +1,6 @@
-// Package chart draws figures as SVG: bars over named steps, lying bars in groups, lines over an axis. The make targets that measure use it to
-// keep their results as pictures in docs/; nothing that serves requests does. It reads and writes no
-// file and holds no state.
+// Package chart draws figures as SVG: bars over named steps, lying bars in groups, lines over an axis.
+// The make targets that measure use it to keep their results as pictures in docs/; nothing that serves
+// requests does. It reads and writes no file and holds no state.
 package chart
 
 import (

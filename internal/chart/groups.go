@@ -74,6 +74,7 @@ func (g Groups) drawBar(s *strings.Builder, y int, bar Bar, largest float64) {
 	}
 	base := float64(y + barHeight - 4)
 	write(s, nameWidth-8, base, 12, "end", bar.Name)
-	fmt.Fprintf(s, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/>`+"\n", nameWidth, y, length, barHeight, colour)
+	fmt.Fprintf(s, `<rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/>`+"\n",
+		nameWidth, y, length, barHeight, colour)
 	write(s, nameWidth+length+6, base, 12, "start", fmt.Sprintf(g.Format, bar.Value))
 }
