@@ -200,6 +200,15 @@ loadtest-memory: loadtest-deps ## Watch memory under mixed load for MEMORY (30m)
 growth: loadtest-deps ## Measure CPU time as hosts, connections, … grow (5 min); writes docs/performance.md and docs/growth.svg.
 	bin/loadtest -scenario growth -rounds 3 -page docs/performance.md -picture docs/growth.svg $(LOADTEST)
 
+.PHONY: contention
+contention: ## Show which locks small requests wait for, on one core and on all.
+	@mkdir -p dist
+	@for n in 1 $$(nproc); do \
+		go test -run '^$$' -bench '^BenchmarkProxy$$/impl=sluice/work=get_small' -benchtime 3s -cpu $$n -o dist/bench.test \
+			-mutexprofile dist/mutex-$$n.pb.gz -mutexprofilefraction 1 ./bench | grep '^Benchmark'; \
+		go tool pprof -top -sample_index=delay -nodecount 10 dist/bench.test dist/mutex-$$n.pb.gz 2>/dev/null; \
+	done
+
 .PHONY: pgo
 pgo: loadtest-deps ## Record the profile that go build reads, cmd/sluice/default.pgo, from the load test's mix.
 	bin/loadtest -scenario profile -profile cmd/sluice/default.pgo $(LOADTEST)

@@ -23,8 +23,9 @@ type growthSeries struct {
 // bodySizes are those of the answers in their series.
 var bodySizes = []int{128, 1 << 10, tenKBytes, 100 << 10, oneMBytes, 10 << 20}
 
-// maxClients is the most connections that send at once: each takes two files in sluice.
-const maxClients = 8000
+// steadyRate is how many requests a second the series of connections shares among them: with more
+// connections each of them asks less often, as clients do.
+const steadyRate = 10_000
 
 func seriesNames() []string {
 	all := everySeries()
@@ -64,12 +65,13 @@ func everySeries() []growthSeries {
 			func(_ *site, n int) work { return small(func(w *work) { w.hosts = n }) },
 		},
 		{
-			"connections", "client connections, all of them busy", []int{1, 10, 100, 1000, maxClients},
+			"connections", fmt.Sprintf("client connections that share %d requests/s", steadyRate),
+			[]int{1, 10, 100, 1000, idleConnections(idleWanted)},
 			func(_ *site, n int) work { return small(func(w *work) { w.clients = n }) },
 		},
 		{
 			"backends", "backends of the host", []int{1, 10, 100, crowdBackends},
-			func(s *site, n int) work { return small(func(w *work) { w.backends = s.crowdURLs(n) }) },
+			func(s *site, n int) work { return small(func(w *work) { w.backends, w.again = s.crowdURLs(n), true }) },
 		},
 		{
 			"body", "bytes of the answer's body", bodySizes,

@@ -53,7 +53,7 @@ func measureLatency(ctx context.Context, o *options, w work, contestants []*cont
 	capacities := map[string][]float64{}
 	for range min(o.rounds, capacityRounds) {
 		for _, c := range contestants {
-			one, err := latencyOf(ctx, c, o, w, 0)
+			one, err := latencyOf(ctx, entrant{c, w}, o, o.connections, 0)
 			if err != nil {
 				return result, err
 			}
@@ -70,7 +70,7 @@ func measureLatency(ctx context.Context, o *options, w work, contestants []*cont
 		for i, load := range loads {
 			for j := range contestants {
 				c := contestants[(round+j)%len(contestants)]
-				one, err := latencyOf(ctx, c, o, w, result.Rates[i])
+				one, err := latencyOf(ctx, entrant{c, w}, o, o.connections, result.Rates[i])
 				if err != nil {
 					return result, err
 				}
@@ -85,24 +85,29 @@ func measureLatency(ctx context.Context, o *options, w work, contestants []*cont
 func loadName(load float64) string { return fmt.Sprintf("%.0f %%", 100*load) }
 
 // latencyOf takes one sample at a rate; 0 is as fast as answers come.
-func latencyOf(ctx context.Context, c *contestant, o *options, w work, rate float64) (sample, error) {
+func latencyOf(ctx context.Context, e entrant, o *options, connections int, rate float64) (sample, error) {
 	if ctx.Err() != nil {
 		return sample{}, ctx.Err()
 	}
-	before, err := c.proc.cpuTime()
+	var before time.Duration
+	r, err := runOpenLoop(e.url, e.work, connections, rate, o.duration, func() (err error) {
+		before, err = e.proc.cpuTime()
+		return err
+	})
+	if err != nil {
+		return sample{}, fmt.Errorf("measure %s: %w", e.name, err)
+	}
+	after, err := e.proc.cpuTime()
 	if err != nil {
 		return sample{}, err
 	}
-	r, err := runOpenLoop(c.url, w, o.connections, rate, o.duration)
-	if err != nil {
-		return sample{}, fmt.Errorf("measure %s: %w", c.name, err)
-	}
-	after, err := c.proc.cpuTime()
+	memory, err := e.proc.memory()
 	if err != nil {
 		return sample{}, err
 	}
-	time.Sleep(50 * time.Millisecond) // What was closed is gone before the next one's turn.
-	return newSample(c.name, w.name, after-before, r), c.cutLog()
+	one := newSample(e.name, e.work.name, after-before, r)
+	one.MemoryMiB = float64(memory) / (1 << 20)
+	return one, e.cutLog()
 }
 
 // latencyFigures are the columns of the table.

@@ -31,7 +31,7 @@ type openLoop struct {
 	epoll   int
 	timer   int
 	conns   []loopConn
-	free    []int // connections without a request under way
+	free    idleQueue // connections without a request under way
 	broken  int64
 	buf     []byte
 	latency *hdrhistogram.Histogram
@@ -39,6 +39,26 @@ type openLoop struct {
 	end     time.Time
 	rate    float64
 	sent    int // requests so far; also the number of the next one
+}
+
+// idleQueue is a ring of connections: the one that has rested longest is used next, so that all are
+// used alike.
+type idleQueue struct {
+	ring  []int
+	first int
+	n     int
+}
+
+func (q *idleQueue) push(i int) {
+	q.ring[(q.first+q.n)%len(q.ring)] = i
+	q.n++
+}
+
+func (q *idleQueue) pop() int {
+	i := q.ring[q.first]
+	q.first = (q.first + 1) % len(q.ring)
+	q.n--
+	return i
 }
 
 // loopConn is one connection and its request under way.
@@ -53,8 +73,10 @@ const drainTime = 2 * time.Second
 
 // runOpenLoop sends small requests to the contestant at the given rate, 0 for as fast as answers
 // come, and reports as wrk does. Requests that were due and never sent, or never answered, count
-// with the time that they have waited.
-func runOpenLoop(to string, w work, connections int, rate float64, duration time.Duration) (report, error) {
+// with the time that they have waited. Every connection has been used when started is called, right
+// before the first request that counts.
+func runOpenLoop(to string, w work, connections int, rate float64, duration time.Duration, started func() error,
+) (report, error) {
 	where, err := url.Parse(to)
 	if err != nil {
 		return report{}, err
@@ -76,6 +98,9 @@ func runOpenLoop(to string, w work, connections int, rate float64, duration time
 		return report{}, fmt.Errorf("set timer slack: %w", err)
 	}
 	defer func() { _ = unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) }() // Back to the system's.
+	if err := errors.Join(l.useAll(), started()); err != nil {
+		return report{}, err
+	}
 	l.start = time.Now()
 	l.end = l.start.Add(duration)
 	if err := l.run(); err != nil {
@@ -87,6 +112,25 @@ func runOpenLoop(to string, w work, connections int, rate float64, duration time
 		return report{}, errors.New("open loop: no request was answered")
 	}
 	return r, nil
+}
+
+// useAll sends a request on one connection after another. What it finds does not count.
+func (l *openLoop) useAll() error {
+	events := make([]unix.EpollEvent, 1)
+	for range l.conns {
+		l.send(time.Now())
+		for limit := time.Now().Add(answerTimeout); l.free.n < len(l.conns); {
+			if l.broken > 0 || time.Now().After(limit) {
+				return errors.New("open loop: a connection does not answer its first request")
+			}
+			if err := l.wait(events, limit); err != nil {
+				return err
+			}
+		}
+	}
+	l.latency.Reset()
+	l.sent = 0
+	return nil
 }
 
 // answerBytes sends the request once and returns the length of its answer.
@@ -149,13 +193,14 @@ func (l *openLoop) open(addr string, connections int) error {
 	if err := l.watch(l.timer, timerPlace); err != nil {
 		return err
 	}
+	l.free.ring = make([]int, connections)
 	for i := range connections {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return fmt.Errorf("open loop: %w", err)
 		}
 		l.conns = append(l.conns, loopConn{fd: fd})
-		l.free = append(l.free, i)
+		l.free.push(i)
 		err = errors.Join(
 			unix.Connect(fd, &unix.SockaddrInet4{Port: number, Addr: [4]byte{127, 0, 0, 1}}),
 			unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
@@ -208,22 +253,22 @@ func (l *openLoop) run() error {
 			break
 		}
 		next := l.due(now)
-		for len(l.free) > 0 && !next.After(now) && next.Before(l.end) {
+		for l.free.n > 0 && !next.After(now) && next.Before(l.end) {
 			l.send(next)
 			next = l.due(now)
 		}
-		if len(l.free)+int(l.broken) == len(l.conns) && len(l.free) == 0 {
+		if l.free.n+int(l.broken) == len(l.conns) && l.free.n == 0 {
 			return errors.New("open loop: every connection broke")
 		}
 		until := l.end
-		if len(l.free) > 0 && next.Before(until) {
+		if l.free.n > 0 && next.Before(until) {
 			until = next
 		}
 		if err := l.wait(events, until); err != nil {
 			return err
 		}
 	}
-	for limit := l.end.Add(drainTime); len(l.free)+int(l.broken) < len(l.conns) && time.Now().Before(limit); {
+	for limit := l.end.Add(drainTime); l.free.n+int(l.broken) < len(l.conns) && time.Now().Before(limit); {
 		if err := l.wait(events, limit); err != nil {
 			return err
 		}
@@ -238,8 +283,8 @@ func (l *openLoop) chargeRest() {
 	for i := range busy {
 		busy[i] = l.conns[i].fd >= 0
 	}
-	for _, i := range l.free {
-		busy[i] = false
+	for l.free.n > 0 {
+		busy[l.free.pop()] = false
 	}
 	for i, c := range l.conns {
 		if busy[i] {
@@ -254,8 +299,7 @@ func (l *openLoop) chargeRest() {
 
 // send writes the next request on a free connection.
 func (l *openLoop) send(due time.Time) {
-	place := l.free[len(l.free)-1]
-	l.free = l.free[:len(l.free)-1]
+	place := l.free.pop()
 	c := &l.conns[place]
 	c.got, c.due = 0, due
 	l.sent++
@@ -309,7 +353,7 @@ func (l *openLoop) receive(place int) {
 		}
 		if c.got += n; c.got == l.answer {
 			count(l.latency, time.Since(c.due))
-			l.free = append(l.free, place)
+			l.free.push(place)
 			return // The answer was all that can be there.
 		}
 	}

@@ -21,6 +21,9 @@ func serveFor(t *testing.T, handler http.HandlerFunc) string {
 	return "http://" + ln.Addr().String()
 }
 
+// nothing is to be done when the loop begins.
+func nothing() error { return nil }
+
 // TestOpenLoop_ChargesForWhatWaits stalls all answers for half a second once. A closed loop would see
 // one slow request on each connection; by the schedule half of all requests were due meanwhile, and
 // waited a quarter of a second on average.
@@ -30,8 +33,8 @@ func TestOpenLoop_ChargesForWhatWaits(t *testing.T) {
 	var asked atomic.Int64
 	stalledUntil := atomic.Pointer[time.Time]{}
 	url := serveFor(t, func(w http.ResponseWriter, _ *http.Request) {
-		// The first request learns the length of an answer; the loop begins with the second.
-		if asked.Add(1) == 2 {
+		// The first request learns the length of an answer, one more uses each connection.
+		if asked.Add(1) == 2+connections {
 			until := time.Now().Add(stall)
 			stalledUntil.Store(&until)
 		}
@@ -40,7 +43,7 @@ func TestOpenLoop_ChargesForWhatWaits(t *testing.T) {
 		}
 		_, _ = w.Write([]byte("small"))
 	})
-	r, err := runOpenLoop(url, work{path: "/"}, connections, rate, time.Second)
+	r, err := runOpenLoop(url, work{path: "/"}, connections, rate, time.Second, nothing)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,11 +59,11 @@ func TestOpenLoop_KeepsTheRate(t *testing.T) {
 	t.Parallel()
 	url := serveFor(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("small")) })
 	const rate = 300
-	r, err := runOpenLoop(url, work{path: "/"}, 4, rate, time.Second)
+	r, err := runOpenLoop(url, work{path: "/"}, 4, rate, time.Second, nothing)
 	if err != nil || r.Requests != rate {
 		t.Errorf("%d requests, %v; want exactly %d: each that was due counts", r.Requests, err, rate)
 	}
-	if closed, err := runOpenLoop(url, work{path: "/"}, 4, 0, time.Second); err != nil || closed.Requests < rate {
+	if closed, err := runOpenLoop(url, work{path: "/"}, 4, 0, time.Second, nothing); err != nil || closed.Requests < rate {
 		t.Errorf("%d requests, %v as fast as answers come", closed.Requests, err)
 	}
 }
@@ -74,12 +77,12 @@ func TestOpenLoop_CountsBrokenConnections(t *testing.T) {
 		}
 		_, _ = w.Write([]byte("small"))
 	})
-	r, err := runOpenLoop(url, work{path: "/"}, 4, 100, time.Second)
+	r, err := runOpenLoop(url, work{path: "/"}, 4, 100, time.Second, nothing)
 	if err != nil || r.Errors.total() != 1 {
 		t.Errorf("errors %v, %v; want one", r.Errors, err)
 	}
 	refusing := serveFor(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusBadGateway) })
-	if _, err := runOpenLoop(refusing, work{path: "/"}, 1, 100, time.Second); err == nil {
+	if _, err := runOpenLoop(refusing, work{path: "/"}, 1, 100, time.Second, nothing); err == nil {
 		t.Error("answers of 502 are taken for good ones")
 	}
 }

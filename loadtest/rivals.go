@@ -143,6 +143,9 @@ const (
 )
 
 func (e entrant) warmUp(ctx context.Context, s *site, o *options) error {
+	if e.work.clients > 0 {
+		return nil // Its generator uses each connection before it begins.
+	}
 	if e.redis == nil || e.work.hosts == 1 {
 		_, err := e.drive(ctx, s, o, warmUpTime)
 		return err
@@ -160,21 +163,24 @@ func (e entrant) warmUp(ctx context.Context, s *site, o *options) error {
 
 // drive sends the entrant its work for a time.
 func (e entrant) drive(ctx context.Context, s *site, o *options, duration time.Duration) (report, error) {
-	connections := o.connections
-	if e.work.clients > 0 {
-		connections = e.work.clients
-	}
 	if e.work.webSocket {
-		return runWebSocket(ctx, s, e.url, connections, duration)
+		return runWebSocket(ctx, s, e.url, o.connections, duration)
 	}
-	return runWrk(ctx, e.url+e.work.path, e.work.script(), connections, duration)
+	return runWrk(ctx, e.url+e.work.path, e.work.script(), o.connections, duration)
 }
 
 // measure takes the sample of one round.
 func (e entrant) measure(ctx context.Context, s *site, o *options, round int) (sample, error) {
 	var one sample
 	var err error
+	if e.work.again {
+		if _, err := e.drive(ctx, s, o, 2*warmUpTime); err != nil {
+			return sample{}, err
+		}
+	}
 	switch {
+	case e.work.clients > 0:
+		one, err = latencyOf(ctx, e, o, e.work.clients, steadyRate)
 	case e.work.idle > 0:
 		one, err = e.measureBesideIdle(ctx, s, o, round)
 	case e.work.changes > 0 && e.name != atRest:

@@ -73,9 +73,9 @@ func (c *contestant) config(s *site, w work, driver string, port, adminPort int)
 	if os.Geteuid() == 0 {
 		config["user"], config["group"] = "root", "root"
 	}
-	if w.idle > 0 {
+	if clients := max(w.idle, w.clients); clients > spareConnections {
 		// Its own limit leaves each client room for a connection to a backend, which idle ones do not take.
-		overlay(config, map[string]any{"server": map[string]any{"maxConnections": w.idle + spareConnections}})
+		overlay(config, map[string]any{"server": map[string]any{"maxConnections": clients + spareConnections}})
 	}
 	plain := port
 	if w.tls {

@@ -30,7 +30,8 @@ type work struct {
 	// Only the scenario growth sets these.
 	backends []string // of every host; none = the site's
 	env      []string // of sluice
-	clients  int      // connections that send; 0 = what the flag says
+	clients  int      // connections that share steadyRate requests a second; 0 = the flag's, as fast as they can
+	again    bool     // warms up before each measurement: what it needs does not keep
 }
 
 // Hosts and idle connections of those kinds of work that are about them.
