@@ -39,7 +39,7 @@ type mix struct {
 	mu                sync.Mutex
 	failed            []error // the first few
 	lastPause         time.Time
-	excused           int64
+	errors, excused   int64
 }
 
 // maxMixErrors is how many errors are kept for the report.
@@ -106,11 +106,16 @@ func (m *mix) noticePauses(ctx context.Context) {
 	for last := time.Now(); ctx.Err() == nil; last = time.Now() {
 		time.Sleep(pulse)
 		if time.Since(last) > pauseFrom {
-			m.mu.Lock()
-			m.lastPause = time.Now()
-			m.mu.Unlock()
+			m.excuse()
 		}
 	}
+}
+
+// excuse says that what fails about now is the load test's own fault.
+func (m *mix) excuse() {
+	m.mu.Lock()
+	m.lastPause = time.Now()
+	m.mu.Unlock()
 }
 
 // run sends rate requests a second until ctx ends.
@@ -159,6 +164,7 @@ func (m *mix) fail(start time.Time, err error) {
 		m.excused++
 		return
 	}
+	m.errors++
 	if len(m.failed) < maxMixErrors {
 		m.failed = append(m.failed, err)
 	}
@@ -168,7 +174,10 @@ func (m *mix) fail(start time.Time, err error) {
 func (m *mix) failure() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return errors.Join(m.failed...)
+	if m.errors == 0 {
+		return nil
+	}
+	return fmt.Errorf("memory: %d requests failed, the first of them: %w", m.errors, errors.Join(m.failed...))
 }
 
 func (m *mix) counts() map[string]int64 {

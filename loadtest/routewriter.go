@@ -84,7 +84,12 @@ type routeWriter struct {
 	pool    []int // both backends, which is also what the wildcard lists
 	hosts   []*routedHost
 	changes int
+	slow    func() // called after a change that took longer than slowChange; may be nil
 }
+
+// slowChange is well below what sluice bridges between the commands of a change (cache.tornWriteGrace):
+// a writer that was held up for longer has taken its route away.
+const slowChange = 100 * time.Millisecond
 
 // newRouteWriter prepares the hosts of the named styles.
 func newRouteWriter(client *redistest.Client, backends [2]int, styles []string) *routeWriter {
@@ -158,8 +163,12 @@ func (w *routeWriter) change() error {
 		after = nil
 	}
 	commands := h.style.write("frontend:"+h.name, h.name, localURLs(h.backends), localURLs(after))
+	start := time.Now()
 	if err := w.send(commands); err != nil {
 		return err
+	}
+	if w.slow != nil && time.Since(start) > slowChange {
+		w.slow()
 	}
 	h.backends = after
 	w.changes++

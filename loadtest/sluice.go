@@ -77,6 +77,9 @@ func (c *contestant) config(s *site, w work, driver string, port, adminPort int)
 		// Its own limit leaves each client room for a connection to a backend, which idle ones do not take.
 		overlay(config, map[string]any{"server": map[string]any{"maxConnections": clients + spareConnections}})
 	}
+	if w.unknown > 0 {
+		config["cache"] = map[string]any{"maxUnknownHosts": w.unknown}
+	}
 	plain := port
 	if w.tls {
 		var err error

@@ -27,9 +27,10 @@ type work struct {
 	hosts     int  // how many names are asked for, at random
 	idle      int  // connections that do nothing meanwhile
 	changes   int  // routes that change each second meanwhile
-	// Only the scenario growth sets these.
+	// Only the scenarios growth and memory set these.
 	backends []string // of every host; none = the site's
 	env      []string // of sluice
+	unknown  int      // cache.maxUnknownHosts of sluice; 0 = its default
 	clients  int      // connections that share steadyRate requests a second; 0 = the flag's, as fast as they can
 	again    bool     // warms up before each measurement: what it needs does not keep
 }
