@@ -212,9 +212,9 @@ func (m *mixed) session(addr, name string, random *rand.Rand, end time.Time) {
 		return
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(6 * patience))
 	r := bufio.NewReader(c)
 	for i := 0; time.Now().Before(end); i++ {
+		_ = c.SetDeadline(time.Now().Add(6 * patience))
 		batch := 1
 		if random.IntN(5) == 0 {
 			batch = 3
