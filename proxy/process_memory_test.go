@@ -21,7 +21,7 @@ const (
 	idleCount   = 2000
 	idleBytes   = 8 << 10
 	tunnelCount = 1000
-	tunnelBytes = 96 << 10
+	tunnelBytes = 48 << 10
 )
 
 // testIdleConnections holds keep-alive connections open: each costs little memory when it rests, and all are still

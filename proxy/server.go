@@ -63,6 +63,7 @@ type Server struct {
 	fullTold atomic.Int64 // window of the last line about MaxConnections
 	tunnels  atomic.Int64
 	shakes   secondLimit
+	resting  atomic.Int64 // ends of tunnels that have given their buffers back
 
 	draining    atomic.Bool // pings answer 503
 	closing     atomic.Bool // connections end with their next answer
@@ -257,7 +258,7 @@ func (s *Server) sweep() {
 		}
 		t := now()
 		s.idle.sweep(t)
-		s.slack.settle(t, s.conns.count()-int64(s.idle.parked()))
+		s.slack.settle(t, s.held())
 		if turn%int(sweepPoolsEvery/sweepEvery) == 0 {
 			s.pools.sweep(t)
 		}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -21,6 +23,8 @@ func (s *Server) tunnel(x *exchange) Error {
 		x.letGo(false)
 		return Error{Kind: KindClientGone, Cause: err}
 	}
+	c.out = nil
+	c.outBuf.release()
 	x.pool.leave() // A tunnel counts under MaxTunnels, not as one of the backend's requests.
 	x.pool = nil
 	up.wait = nil
@@ -113,6 +117,11 @@ func (t *tunnel) copy(to, from tunnelEnd) (n int64) {
 	}
 }
 
+const (
+	restAfter    = time.Second // an end that is silent for so long gives its buffer back
+	tunnelBuffer = bodyBuffer  // and takes one of this size then
+)
+
 // fill reads more from an end. The idle limit is for both directions together.
 func (t *tunnel) fill(from tunnelEnd) error {
 	for {
@@ -124,13 +133,42 @@ func (t *tunnel) fill(from tunnelEnd) error {
 		case left <= 0:
 			return errTimedOut
 		}
-		from.link.limitRead(at, time.Duration(left))
-		err := from.src.fill()
-		if errors.Is(err, errTimedOut) {
-			continue // The other direction may have been busy.
+		if from.src.buf.b == nil {
+			if err := t.rest(from, at, time.Duration(left)); err != nil {
+				return err
+			}
+			continue
 		}
-		return err
+		rest := restAfter
+		if left > 0 {
+			rest = min(rest, time.Duration(left))
+		}
+		from.link.limitRead(at, rest)
+		err := from.src.fill()
+		if !errors.Is(err, errTimedOut) {
+			return err
+		}
+		// The other direction may have been busy. This one has nothing unread, else it would not have read.
+		from.src.buf.release()
+		from.src.r, from.src.w = 0, 0
 	}
+}
+
+// rest waits for an end to show something, without a buffer. It returns nil when it has one again, or the limit came.
+func (t *tunnel) rest(from tunnelEnd, at instant, limit time.Duration) error {
+	t.x.srv.resting.Add(1)
+	defer t.x.srv.resting.Add(-1)
+	from.link.limitRead(at, limit)
+	switch saw, err := from.link.await(); {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil
+	case err != nil:
+		return err
+	case saw == sightBroken:
+		return syscall.ECONNRESET // The look has taken the error off the socket.
+	}
+	from.src.buf.acquire(tunnelBuffer)
+	return nil
 }
 
 // ended reports whether an error is of our own making: the idle limit, or a connection that we have closed.
