@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 type muxConn struct {
 	srv   *Server
 	bind  *boundListener
+	link  *link
 	sni   []byte // the name that the handshake asked for, in lower case; nil = none
 	state atomic.Pointer[connView]
 
@@ -32,7 +34,7 @@ type connView struct {
 }
 
 func newMuxConn(s *Server, a *acceptedConn, sni string) *muxConn {
-	m := &muxConn{srv: s, bind: a.bind}
+	m := &muxConn{srv: s, bind: a.bind, link: a.link}
 	m.empty = sync.NewCond(&m.mu)
 	if sni != "" {
 		m.sni = bytes.ToLower(bytes.TrimSuffix([]byte(sni), []byte(".")))
@@ -133,7 +135,7 @@ func (m *muxConn) covers(host []byte) bool {
 		return known
 	}
 	if leaf == nil {
-		leaf = m.bind.certificate(string(m.sni)) // It may ask the store: no lock is held.
+		leaf = m.bind.certificate(string(m.sni), m.link) // It may ask the store: no lock is held.
 	}
 	known = leaf != nil && leaf.VerifyHostname(string(host)) == nil
 	m.mu.Lock()
@@ -147,11 +149,13 @@ func (m *muxConn) covers(host []byte) bool {
 	return known
 }
 
-// certificate returns what a handshake for a name is shown, nil if nothing is.
-func (bl *boundListener) certificate(name string) *x509.Certificate {
+// certificate returns what a client is shown in a handshake for a name, nil if nothing is.
+func (bl *boundListener) certificate(name string, client net.Conn) *x509.Certificate {
 	var cert *tls.Certificate
 	if get := bl.tls.GetCertificate; get != nil {
-		cert, _ = get(&tls.ClientHelloInfo{ServerName: name, SupportedVersions: []uint16{tls.VersionTLS13, tls.VersionTLS12}})
+		cert, _ = get(&tls.ClientHelloInfo{
+			ServerName: name, Conn: client, SupportedVersions: []uint16{tls.VersionTLS13, tls.VersionTLS12},
+		})
 	}
 	if cert == nil && len(bl.tls.Certificates) > 0 {
 		cert = &bl.tls.Certificates[0]

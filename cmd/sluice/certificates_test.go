@@ -2,8 +2,10 @@ package main
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
+	"net/http"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -178,5 +180,48 @@ func TestProcess_SSLScanFindsNoWeakness(t *testing.T) {
 				t.Log(text)
 			}
 		})
+	}
+}
+
+// A client with two certificates from the store on one address: it may use a connection for the names of the
+// certificate that it was shown, and is sent away with any other.
+func TestProcess_HTTP2AndCertificatesFromRedis(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	backend := backendtest.Echo(t, "echo")
+	s.Do("RPUSH", "frontend:*", "any", backend.URL())
+	e := launchTLS(t, "--driver="+s.URL())
+	wild := e.ca.Issue(t, "*.example.com")
+	s.Do("HSET", "tls:*.example.com", "certificate", wild.Certificate, "key", wild.Key)
+	e.awaitSerial("a.example.com", wild.Serial)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(e.ca.PEM()))
+	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+		ForceAttemptHTTP2: true,
+		TLSClientConfig:   &tls.Config{RootCAs: roots, ServerName: "a.example.com"},
+	}}
+	for host, want := range map[string]int{"a.example.com": 200, "b.example.com": 200, "default.example": 421} {
+		q, err := http.NewRequest(http.MethodGet, "https://"+e.address+"/", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.Host = host
+		resp, err := client.Do(q)
+		if err != nil {
+			t.Fatalf("%s: %v", host, err)
+		}
+		_ = resp.Body.Close()
+		if resp.ProtoMajor != 2 || resp.StatusCode != want {
+			t.Errorf("%s: %s %d, want HTTP/2.0 %d", host, resp.Proto, resp.StatusCode, want)
+		}
+	}
+	off := launchTLS(t, "--driver="+s.URL(), "--https-http-2=false")
+	conn, err := tls.Dial("tcp", off.address, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}}) //nolint:gosec // only the protocol matters
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if got := conn.ConnectionState().NegotiatedProtocol; got != "http/1.1" {
+		t.Errorf("with https.http2 false: negotiated %q", got)
 	}
 }
