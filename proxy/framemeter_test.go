@@ -3,10 +3,13 @@ package proxy
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 	"reflect"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"golang.org/x/net/http2"
 )
 
@@ -83,4 +86,58 @@ func TestStream_Stalled(t *testing.T) {
 			t.Errorf("%d bytes at %d B/s after %v: %v", tt.pending, tt.rate, tt.waits, got)
 		}
 	}
+}
+
+// deadlineWriter notes the write deadlines that it is given.
+type deadlineWriter struct {
+	http.ResponseWriter
+	given []time.Time
+}
+
+func (w *deadlineWriter) FlushError() error { return nil }
+
+func (w *deadlineWriter) SetWriteDeadline(t time.Time) error {
+	w.given = append(w.given, t)
+	return nil
+}
+
+// The sweep resets streams that stall, and puts the library's limit off for those that go on.
+func TestMuxConn_Sweep(t *testing.T) {
+	t.Parallel()
+	s := &Server{conns: newConnections()}
+	s.metrics = newProxyMetrics(metrics.NewSet(), s)
+	m := &muxConn{srv: s}
+	m.empty = sync.NewCond(&m.mu)
+	begin := now()
+	stuck, slow, fresh := &deadlineWriter{}, &deadlineWriter{}, &deadlineWriter{}
+	var list []*stream
+	for _, w := range []*deadlineWriter{stuck, slow, fresh} {
+		st := &stream{w: w}
+		st.x.cfg, st.x.start = &Config{MinBodyRate: 100}, begin
+		if w == fresh {
+			st.x.start = begin.after(40 * time.Second)
+		}
+		m.enter(st)
+		list = append(list, st)
+	}
+	list[0].pending.Store(10)
+	list[0].writing.Store(int64(begin))
+	at := begin.after(41 * time.Second)
+	m.sweep(at)
+	if len(stuck.given) != 1 || stuck.given[0].After(time.Now()) {
+		t.Errorf("stuck: deadlines %v, want one that has passed", stuck.given)
+	}
+	if len(slow.given) != 1 || !slow.given[0].Equal(at.after(streamWriteTime).wall()) {
+		t.Errorf("slow: deadlines %v, want one that is put off", slow.given)
+	}
+	if len(fresh.given) != 0 {
+		t.Errorf("fresh: deadlines %v, want none", fresh.given)
+	}
+	if n := s.metrics.limited[limitStalledStreams].Get(); n != 1 {
+		t.Errorf("counted %d stalled streams", n)
+	}
+	for _, st := range list {
+		m.leave(st)
+	}
+	m.end() // It would wait for a stream that was left behind.
 }
