@@ -168,7 +168,7 @@ DURATION ?= 2s
 LOADTEST ?=
 
 .PHONY: loadtest
-loadtest: loadtest-rivals loadtest-latency ## Measure beside nginx and HAProxy (10 min); writes docs/performance.md. WORK='small tls' selects.
+loadtest: loadtest-rivals loadtest-latency ## Measure beside nginx and HAProxy (12 min); writes docs/performance.md. WORK='small tls' selects.
 
 .PHONY: loadtest-deps
 loadtest-deps: build
@@ -182,7 +182,7 @@ loadtest-rivals: loadtest-deps ## The closed-loop half of make loadtest.
 
 .PHONY: loadtest-latency
 loadtest-latency: loadtest-deps ## The open-loop half: latencies at 30, 60 and 90 % of capacity.
-	bin/loadtest -scenario latency -page docs/performance.md -picture docs/latency.svg -rounds 3 $(LOADTEST)
+	bin/loadtest -scenario latency -page docs/performance.md -picture docs/latency.svg -rounds 3 -duration 2s $(LOADTEST)
 
 .PHONY: loadtest-quick
 loadtest-quick: loadtest-deps ## See in under a minute that all kinds of work run without errors.

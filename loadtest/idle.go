@@ -31,7 +31,7 @@ const (
 	// crowdWorkers open connections side by side.
 	crowdWorkers = 16
 	// settleTime is what a proxy gets to put aside what idle connections do not need.
-	settleTime      = 10 * time.Second
+	settleTime      = 6 * time.Second
 	shortSettleTime = 2 * time.Second
 	shortIdleShare  = 10 // of the connections, in the short form
 	// watchTime is how long the CPU time of idling is taken.

@@ -54,7 +54,7 @@ func p99Of(s sample) float64  { return s.P99Millis }
 func newRecord(o *options, m machine, samples []sample) record {
 	r := record{
 		Machine: m.brief(), Versions: m.programs(), Time: m.Time,
-		Rounds: o.rounds, Duration: o.duration.String(), Connections: o.connections,
+		Rounds: 1 + samples[len(samples)-1].Round, Duration: o.duration.String(), Connections: o.connections,
 	}
 	names := whoOf(samples)
 	for _, name := range names {

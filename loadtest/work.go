@@ -27,6 +27,7 @@ type work struct {
 	hosts     int  // how many names are asked for, at random
 	idle      int  // connections that do nothing meanwhile
 	changes   int  // routes that change each second meanwhile
+	logged    bool // an access log is little of it: nginx takes part with its log only
 	// Only the scenarios growth and memory set these.
 	backends []string // of every host; none = the site's
 	env      []string // of sluice
@@ -49,25 +50,34 @@ const (
 var works = []work{
 	{name: "small", title: "small GET, keep-alive", path: "/small", answer: smallBytes, hosts: 1},
 	{name: "10k", title: "10 KiB answers", path: "/10k", answer: tenKBytes, hosts: 1},
-	{name: "1m", title: "1 MiB answers", path: "/1m", answer: oneMBytes, hosts: 1},
+	{name: "1m", title: "1 MiB answers", path: "/1m", answer: oneMBytes, hosts: 1, logged: true},
 	{name: "post", title: "1 KiB POST", path: "/small", answer: smallBytes, post: postBytes, hosts: 1},
 	{name: "tls", title: "small GET, TLS 1.3", path: "/small", answer: smallBytes, tls: true, hosts: 1},
-	{name: "close", title: "small GET, a new connection each", path: "/small", answer: smallBytes, closes: true, hosts: 1},
-	{name: "hosts", title: "small GET, 100 000 hosts", path: "/small", answer: smallBytes, hosts: manyHosts},
-	{name: "hosts-1m", title: "small GET, 1 000 000 hosts", path: "/small", answer: smallBytes, hosts: mostHosts},
+	{
+		name: "close", title: "small GET, a new connection each", path: "/small", answer: smallBytes, closes: true,
+		hosts: 1, logged: true,
+	},
+	{name: "hosts", title: "small GET, 100 000 hosts", path: "/small", answer: smallBytes, hosts: manyHosts, logged: true},
+	{
+		name: "hosts-1m", title: "small GET, 1 000 000 hosts", path: "/small", answer: smallBytes, hosts: mostHosts,
+		logged: true,
+	},
 	{
 		name: "churn", title: "small GET, 1 000 of 10 000 routes change each second", path: "/small",
 		answer: smallBytes, hosts: churnHosts, changes: churnRate,
 	},
 	{
 		name: "idle", title: "small GET beside idle connections", path: "/small", answer: smallBytes,
-		hosts: 1, idle: idleWanted,
+		hosts: 1, idle: idleWanted, logged: true,
 	},
 	{
 		name: "idle-tls", title: "small GET, TLS 1.3, beside idle connections", path: "/small",
-		answer: smallBytes, hosts: 1, tls: true, idle: idleOverTLS,
+		answer: smallBytes, hosts: 1, tls: true, idle: idleOverTLS, logged: true,
 	},
-	{name: "websocket", title: "WebSocket messages echoed", path: "/small", answer: smallBytes, hosts: 1, webSocket: true},
+	{
+		name: "websocket", title: "WebSocket messages echoed", path: "/small", answer: smallBytes, hosts: 1,
+		webSocket: true, logged: true,
+	},
 }
 
 func workNames() []string {
