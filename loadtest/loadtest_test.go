@@ -450,3 +450,20 @@ func apply(list, words []string) []string {
 	}
 	return list
 }
+
+func TestMix_ExcusesOnlyWhatItHeldUp(t *testing.T) {
+	t.Parallel()
+	m := &mix{}
+	m.fail(time.Now(), io.ErrUnexpectedEOF)
+	if excused, err := m.failures(); excused != 0 || err == nil {
+		t.Errorf("%d excused, error %v; want none and an error", excused, err)
+	}
+	m.excuse(time.Now().Add(-time.Second)) // Known only after the failure.
+	if excused, err := m.failures(); excused != 1 || err != nil {
+		t.Errorf("%d excused, error %v; want one and no error", excused, err)
+	}
+	m.failed[0].period = period{time.Now().Add(-time.Minute), time.Now().Add(-50 * time.Second)}
+	if _, err := m.failures(); err == nil || !strings.Contains(err.Error(), "1 requests failed") {
+		t.Errorf("error %v for what failed long before", err)
+	}
+}

@@ -66,15 +66,16 @@ func runMemory(ctx context.Context, s *site, o *options, m machine, out io.Write
 	for _, k := range mix.kinds {
 		fmt.Fprintf(out, "  %-12s %d\n", k.name, result.Requests[k.name])
 	}
-	if mix.excused > 0 {
-		fmt.Fprintf(out, "  %d of them failed because this program was held up meanwhile\n", mix.excused)
+	excused, failed := mix.failures()
+	if excused > 0 {
+		fmt.Fprintf(out, "  %d of them failed because this program was held up meanwhile\n", excused)
 	}
 	fmt.Fprintln(out, memorySummary(result.Points))
 	err = saveResults(o, out, results{Machine: m, Options: describe(o), Memory: &result})
 	return errors.Join(err,
 		saveText(o.picture, memoryPicture(o, result.Points)),
 		writeSection(o.page, "make loadtest-memory", memoryText(o, m, result)),
-		mix.failure(), judgeMemory(o, result.Points))
+		failed, judgeMemory(o, result.Points))
 }
 
 // watchMemory runs the load, the route changes and the looks side by side.

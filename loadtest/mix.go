@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -37,13 +38,24 @@ type mix struct {
 	kinds             []mixKind
 	total             int // of the weights
 	mu                sync.Mutex
-	failed            []error // the first few
-	lastPause         time.Time
-	errors, excused   int64
+	failed            []mixFailure
+	pauses            []period
 }
 
-// maxMixErrors is how many errors are kept for the report.
-const maxMixErrors = 5
+// mixFailure is a request that failed, in the time from its start to its error.
+type mixFailure struct {
+	period
+	err error
+}
+
+// period is a stretch of time.
+type period struct{ from, to time.Time }
+
+// What is kept of failures, and how many of them are told.
+const (
+	maxMixErrors  = 10_000
+	toldMixErrors = 5
+)
 
 // newMix prepares the load of a contestant with TLS.
 func newMix(c *contestant, s *site) *mix {
@@ -106,16 +118,16 @@ func (m *mix) noticePauses(ctx context.Context) {
 	for last := time.Now(); ctx.Err() == nil; last = time.Now() {
 		time.Sleep(pulse)
 		if time.Since(last) > pauseFrom {
-			m.excuse()
+			m.excuse(last)
 		}
 	}
 }
 
-// excuse says that what fails about now is the load test's own fault.
-func (m *mix) excuse() {
+// excuse says that what fails from then on is the load test's own fault, until a little after now.
+func (m *mix) excuse(from time.Time) {
 	m.mu.Lock()
-	m.lastPause = time.Now()
-	m.mu.Unlock()
+	defer m.mu.Unlock()
+	m.pauses = append(m.pauses, period{from, time.Now().Add(recovery)})
 }
 
 // run sends rate requests a second until ctx ends.
@@ -155,29 +167,33 @@ func (m *mix) choose() *mixKind {
 	panic("BUG: the weights do not add up")
 }
 
-// fail keeps an error for the report, unless this program was stopped since start or shortly before.
+// fail keeps an error for the report.
 func (m *mix) fail(start time.Time, err error) {
-	time.Sleep(2 * pulse) // noticePauses may not have had its turn yet.
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.lastPause.Add(recovery).After(start) {
-		m.excused++
-		return
-	}
-	m.errors++
 	if len(m.failed) < maxMixErrors {
-		m.failed = append(m.failed, err)
+		m.failed = append(m.failed, mixFailure{period{start, time.Now()}, err})
 	}
 }
 
-// failure is the first errors, nil without any.
-func (m *mix) failure() error {
+// failures counts those that are excused, and returns an error of the others, nil without any. Only at
+// the end is it known what all was held up.
+func (m *mix) failures() (excused int, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.errors == 0 {
-		return nil
+	var counted []error
+	for _, f := range m.failed {
+		if slices.ContainsFunc(m.pauses, func(p period) bool { return f.from.Before(p.to) && p.from.Before(f.to) }) {
+			excused++
+		} else {
+			counted = append(counted, f.err)
+		}
 	}
-	return fmt.Errorf("memory: %d requests failed, the first of them: %w", m.errors, errors.Join(m.failed...))
+	if len(counted) == 0 {
+		return excused, nil
+	}
+	return excused, fmt.Errorf("memory: %d requests failed, the first of them: %w", len(counted),
+		errors.Join(counted[:min(len(counted), toldMixErrors)]...))
 }
 
 func (m *mix) counts() map[string]int64 {

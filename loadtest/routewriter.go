@@ -84,7 +84,7 @@ type routeWriter struct {
 	pool    []int // both backends, which is also what the wildcard lists
 	hosts   []*routedHost
 	changes int
-	slow    func() // called after a change that took longer than slowChange; may be nil
+	slow    func(start time.Time) // called after a change that took longer than slowChange; may be nil
 }
 
 // slowChange is well below what sluice bridges between the commands of a change (cache.tornWriteGrace):
@@ -168,7 +168,7 @@ func (w *routeWriter) change() error {
 		return err
 	}
 	if w.slow != nil && time.Since(start) > slowChange {
-		w.slow()
+		w.slow(start)
 	}
 	h.backends = after
 	w.changes++
