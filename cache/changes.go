@@ -54,6 +54,9 @@ func (c *Cache) flushed() {
 }
 
 func (c *Cache) listChanged(name string) {
+	if len(name) > maxHostBytes+len("*.") {
+		return // No lookup asks for it, so it need not be remembered.
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pushed.put(name, struct{}{}, c.now())

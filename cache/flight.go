@@ -186,6 +186,8 @@ func (c *Cache) fly(f *flight[settled]) {
 	if err == nil {
 		c.stalled.Store(false)
 		list = c.parseReading(f.name, &r)
+	} else {
+		c.noteRefusal(f.name, err)
 	}
 	c.mu.Lock()
 	c.flights.land(f)

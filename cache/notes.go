@@ -79,6 +79,15 @@ func (c *Cache) note(name, element, cause, text string) {
 	}
 }
 
+// noteRefusal logs once in a while that the store answered the read of one name with an error. What it
+// refuses altogether is an outage, which the watch reports.
+func (c *Cache) noteRefusal(name string, err error) {
+	cause := errorCause(err)
+	if c.epoch.Load()&1 == 1 && (cause == "refused" || cause == "reply") && c.notes.first(name+" "+cause, c.now()) {
+		c.log.Warn("the store refuses to read a route", "frontend", name, "cause", cause, "error", err)
+	}
+}
+
 // maxLoggedElement bounds what one element may take in the log and in memory.
 const maxLoggedElement = 200
 
