@@ -34,6 +34,7 @@ type clientConn struct {
 
 	conn  *acceptedConn
 	stays bool // it can't be parked
+	turn  turn
 }
 
 // bodyStyle is how the answer's body is delimited for the client.
@@ -60,7 +61,7 @@ func acquireClientConn(s *Server, a *acceptedConn) *clientConn {
 	c := clientConns.Get().(*clientConn)
 	c.srv, c.link, c.rw, c.x.srv = s, a.link, a.rw, s
 	c.x.cfg, c.watcher.link = s.config(), a.link
-	c.conn, c.broken, c.stays = a, nil, a.link.raw == nil
+	c.conn, c.broken, c.stays, c.turn, c.x.company = a, nil, a.link.raw == nil, turn{}, 0
 	c.peer = newPeerInfo(a.addr, trusts(c.x.cfg.TrustedProxies, a.addr), a.bind.proto(), a.bind.port)
 	return c
 }
@@ -186,13 +187,23 @@ func (c *clientConn) awaitFirstByte() wait {
 		left = 0
 	}
 	c.link.limitRead(t, left)
-	switch err := c.fill(); {
+	switch err := c.fillInTurn(); {
 	case err == nil:
 		return waitBegun
 	case parks && errors.Is(err, errTimedOut):
 		return waitIdle
 	}
 	return waitEnded
+}
+
+// fillInTurn lets other connections go first where that pays.
+func (c *clientConn) fillInTurn() error {
+	turned := c.conn.served && c.turn.take(c.x.company)
+	err := c.fill()
+	if turned {
+		c.turn.learn(!c.link.waited)
+	}
+	return err
 }
 
 // readHead reads up to the end of the head, within HeaderTimeout from its first byte.

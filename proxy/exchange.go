@@ -45,6 +45,7 @@ type exchange struct {
 	attempts  int     // attempts made, redials of dead idle connections not counted
 	sent      int     // attempts of which a byte may have reached a backend
 	first     instant // start of the first attempt
+	company   int64   // requests in flight to the same backend when this one had its answer
 	upload    upload
 	phase     phase
 	watched   bool   // the client is being watched

@@ -298,7 +298,7 @@ func (x *exchange) letGo(clean bool) {
 		}
 	}
 	if x.pool != nil {
-		x.pool.leave()
+		x.company = x.pool.leave()
 		x.pool = nil
 	}
 	x.heard, x.announced = false, false

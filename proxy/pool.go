@@ -188,12 +188,13 @@ func (p *pool) enter(limit int) bool {
 	}
 }
 
-// leave gives the place back and wakes a request that waits for one.
-func (p *pool) leave() {
-	p.active.Add(-1)
+// leave gives the place back, wakes a request that waits for one, and returns how many places are taken.
+func (p *pool) leave() int64 {
+	n := p.active.Add(-1)
 	if p.waiting.Load() > 0 {
 		p.wake()
 	}
+	return n
 }
 
 func (p *pool) wake() {
