@@ -62,6 +62,7 @@ func acquireClientConn(s *Server, a *acceptedConn) *clientConn {
 	c.srv, c.link, c.rw, c.x.srv = s, a.link, a.rw, s
 	c.x.cfg, c.watcher.link = s.config(), a.link
 	c.conn, c.broken, c.stays, c.turn, c.x.company = a, nil, a.link.raw == nil, turn{}, 0
+	c.x.end = 0
 	c.peer = newPeerInfo(a.addr, trusts(c.x.cfg.TrustedProxies, a.addr), a.bind.proto(), a.bind.port)
 	return c
 }
@@ -164,7 +165,10 @@ func (c *clientConn) awaitBegin() wait {
 // awaitFirstByte waits for bytes of the next request. Its time is counted from the end of the last one, however often
 // the connection is parked meanwhile.
 func (c *clientConn) awaitFirstByte() wait {
-	t := now()
+	t := c.x.end
+	if t == 0 {
+		t = now() // Slow path: the first one here.
+	}
 	if c.conn.until == 0 {
 		limit := c.x.cfg.IdleTimeout
 		if !c.conn.served {

@@ -58,6 +58,7 @@ type exchange struct {
 	answered atomic.Bool // a byte of the answer has been handed to the client
 
 	// finish: what happened.
+	end         instant
 	err         Error
 	message     string // overrides the message of the error's kind
 	status      int

@@ -11,6 +11,7 @@ import (
 // line in the operational log where something failed. It is the only room that logs.
 func (s *Server) finish(x *exchange) {
 	end := now()
+	x.end = end
 	status := x.status
 	if x.err.Kind != KindNone {
 		s.metrics.errors[x.err.Kind].Inc()

@@ -42,7 +42,10 @@ func (s *Server) forward(x *exchange) Error {
 
 // attempt sends the request to the chosen backend and reads the head of its answer.
 func (s *Server) attempt(x *exchange) Error {
-	start := now()
+	start := x.first
+	if x.attempts > 0 {
+		start = now()
+	}
 	x.attempts++
 	x.phase = phase{}
 	x.tried = append(x.tried, x.backend.Key)

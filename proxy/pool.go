@@ -239,3 +239,9 @@ func (p *pool) surplus(t instant) {
 	p.srv.metrics.surplus.Inc()
 	p.noReuse.Store(int64(t.after(surplusPause)))
 }
+
+// single reports whether connections are used once at present.
+func (p *pool) single() bool {
+	until := instant(p.noReuse.Load())
+	return until != 0 && until > now() // Fast path: never, so that nobody asks for the time.
+}

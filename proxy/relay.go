@@ -98,7 +98,7 @@ func (x *exchange) cleanUpstream() bool {
 	case len(up.buffered()) > 0:
 		up.pool.surplus(now())
 		return false
-	case instant(up.pool.noReuse.Load()) > now():
+	case up.pool.single():
 		return false
 	}
 	// A backend that sends a body where there is none sends it right behind the head.
