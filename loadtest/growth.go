@@ -61,27 +61,30 @@ func everySeries() []growthSeries {
 	}
 	return []growthSeries{
 		{
-			"hosts", "hosts in the table, asked for at random", []int{1, 100, 10_000, 100_000, 1_000_000},
-			func(_ *site, n int) work { return small(func(w *work) { w.hosts = n }) },
+			name: "hosts", title: "hosts in the table, asked for at random", values: []int{1, 100, 10_000, 100_000, 1_000_000},
+			work: func(_ *site, n int) work { return small(func(w *work) { w.hosts = n }) },
 		},
 		{
-			"connections", fmt.Sprintf("client connections that share %d requests/s", steadyRate),
-			[]int{1, 10, 100, 1000, idleConnections(idleWanted)},
-			func(_ *site, n int) work { return small(func(w *work) { w.clients = n }) },
+			name:   "connections",
+			title:  fmt.Sprintf("client connections that share %d requests/s", steadyRate),
+			values: []int{1, 10, 100, 1000, idleConnections(idleWanted)},
+			work:   func(_ *site, n int) work { return small(func(w *work) { w.clients = n }) },
 		},
 		{
-			"backends", "backends of the host", []int{1, 10, 100, crowdBackends},
-			func(s *site, n int) work { return small(func(w *work) { w.backends, w.again = s.crowdURLs(n), true }) },
+			name: "backends", title: "backends of the host", values: []int{1, 10, 100, crowdBackends},
+			work: func(s *site, n int) work {
+				return small(func(w *work) { w.backends, w.again = s.crowdURLs(n), true })
+			},
 		},
 		{
-			"body", "bytes of the answer's body", bodySizes,
-			func(_ *site, n int) work {
+			name: "body", title: "bytes of the answer's body", values: bodySizes,
+			work: func(_ *site, n int) work {
 				return small(func(w *work) { w.path, w.answer = fmt.Sprintf("/b%d", n), n })
 			},
 		},
 		{
-			"GOMAXPROCS", "cores that sluice may use (GOMAXPROCS)", []int{1, 2},
-			func(_ *site, n int) work {
+			name: "GOMAXPROCS", title: "cores that sluice may use (GOMAXPROCS)", values: []int{1, 2},
+			work: func(_ *site, n int) work {
 				return small(func(w *work) { w.env = []string{fmt.Sprintf("GOMAXPROCS=%d", n)} })
 			},
 		},
@@ -219,7 +222,8 @@ func growthText(o *options, m machine, r growthResult) string {
 		b.WriteString("\n")
 	}
 	fmt.Fprintf(&b, "![CPU time per request as quantities grow](growth.svg)\n\n"+
-		"sluice alone; small GETs over %d connections to one host with one backend, but for what grows. %s; medians of %d interleaved rounds of %v.\n",
+		"sluice alone; small GETs over %d connections to one host with one backend, but for what grows. "+
+		"%s; medians of %d interleaved rounds of %v.\n",
 		o.connections, m.brief(), o.rounds, o.duration)
 	return b.String()
 }
