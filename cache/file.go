@@ -28,8 +28,8 @@ const (
 	maxFileSteps = 10
 )
 
-// fileStore serves the frontends, certificates and policies of one JSON file. It keeps no marks: the cache's own are all there
-// are.
+// fileStore serves the frontends, certificates and policies of one JSON file. It keeps no marks: the
+// cache's own are all there are.
 type fileStore struct {
 	path string
 	max  int // backends per frontend

@@ -148,7 +148,7 @@ func (c *Cache) begin(name string, deadline time.Time) (settled, *flight[settled
 		if known, found = c.fresh(name); found {
 			return known, true, nil, false
 		}
-		if f = c.flights.joinable(name, c.epoch.Load()); f != nil {
+		if f := c.flights.joinable(name, c.epoch.Load()); f != nil {
 			return known, false, f, false
 		}
 		if !slot || c.lifetime.Err() != nil {

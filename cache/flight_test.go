@@ -41,6 +41,7 @@ func (s *scriptedStore) read(ctx context.Context, name string, _ bool) (reading,
 		return reading{}, ctx.Err()
 	}
 }
+
 func (s *scriptedStore) readHash(context.Context, family, string) (hashReading, error) {
 	return hashReading{}, nil
 }

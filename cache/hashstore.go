@@ -208,8 +208,9 @@ func (s *fileStore) names(_ context.Context, each func(family, string) error) er
 
 // trackingCommand asks for a push of every change under our keys.
 func (w *redisWatcher) trackingCommand(b rueidis.Builder) rueidis.Completed {
-	words := []string{"TRACKING", "ON", "BCAST"}
-	for _, begin := range append([]string{frontendKey, deadKey}, familyKeys[:]...) {
+	begins := append([]string{frontendKey, deadKey}, familyKeys[:]...)
+	words := append(make([]string, 0, 3+2*len(begins)), "TRACKING", "ON", "BCAST")
+	for _, begin := range begins {
 		words = append(words, "PREFIX", w.prefix+begin)
 	}
 	return b.Arbitrary("CLIENT").Args(words...).Build()

@@ -157,7 +157,7 @@ func (t *hashTable[T]) ask(name string, deadline time.Time, mayRead func() bool)
 		if known, ok = t.fresh(name, c.now()); ok {
 			return known, true, nil, false
 		}
-		if f = t.flights.joinable(name, c.epoch.Load()); f != nil {
+		if f := t.flights.joinable(name, c.epoch.Load()); f != nil {
 			return nil, false, f, false
 		}
 		if !slot || c.lifetime.Err() != nil {

@@ -190,7 +190,8 @@ func TestPolicy_UnannouncedNameIsFound(t *testing.T) {
 	wantPolicy(t, c, "a.example", "none")
 	conn := s.Connect()
 	for _, command := range [][]string{
-		{"SELECT", "1"}, {"RPUSH", "frontend:a.example", "a", "http://10.0.0.1"},
+		{"SELECT", "1"},
+		{"RPUSH", "frontend:a.example", "a", "http://10.0.0.1"},
 		{"HSET", "route:other.example", "hsts", "1"},
 	} {
 		if _, err := conn.Do(command...); err != nil {

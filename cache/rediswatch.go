@@ -220,7 +220,7 @@ func (e *watchEnd) reached() bool {
 		return true
 	}
 	select {
-	case <-*lost: // closed, and its error was taken out
+	case <-*lost: //nolint:errcheck // It is closed, and its error was taken out.
 		return true
 	default:
 		return false

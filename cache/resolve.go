@@ -146,7 +146,8 @@ func (s *resolutions) shared(v *value, now int64) *value {
 		s.values[key] = slots
 	}
 	slot := &slots[rand.IntN(sharedValues)]
-	if old := *slot; old != nil && aboutAsLong(int64(old.soft), int64(v.soft), int64(tickOf(now))) && aboutAsLong(old.expires, v.expires, now) {
+	if old := *slot; old != nil && aboutAsLong(old.expires, v.expires, now) &&
+		aboutAsLong(int64(old.soft), int64(v.soft), int64(tickOf(now))) {
 		return old
 	}
 	*slot = v

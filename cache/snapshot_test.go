@@ -294,7 +294,10 @@ func TestSnapshot_StoreIsKnownWithoutItsPassword(t *testing.T) {
 		}
 	}
 	for _, d := range [][]string{
-		{"redis://127.0.0.1:6380/1#p"}, {"redis://127.0.0.1:6379/2#p"}, {"redis://127.0.0.1:6379/1"}, {"redis:"},
+		{"redis://127.0.0.1:6380/1#p"},
+		{"redis://127.0.0.1:6379/2#p"},
+		{"redis://127.0.0.1:6379/1"},
+		{"redis:"},
 		{"redis://127.0.0.1:6379/1#p", "redis:"},
 	} {
 		if identifyStore(d) == identifyStore(same[0]) {

@@ -78,7 +78,7 @@ func TestSoak(t *testing.T) {
 	for ; time.Since(begin) < length || round < len(faults); round++ {
 		fault := faults[round%len(faults)]
 		s.round(fault.run)
-		took := s.compare(fmt.Sprintf("round %d (%s)", round, fault.name), fault.slack*settleTime)
+		took := s.compare(fmt.Sprintf("round %d (%s)", round, fault.name), time.Duration(fault.slack)*settleTime)
 		settled[fault.name] = append(settled[fault.name], took)
 		if t.Failed() {
 			break
@@ -120,7 +120,7 @@ func spread(list []settling, which func(settling) time.Duration) string {
 // after it.
 type soakFault struct {
 	name  string
-	slack time.Duration
+	slack int
 	run   func()
 }
 

@@ -17,8 +17,8 @@ const parkAfter = time.Second
 
 // parking holds client connections that are between two requests: without a goroutine, a buffer or a timer, which would
 // cost ten times what is left of them. An epoll instance of its own watches their sockets, and the runtime's poller
-// watches that. Whoever takes a connection out of its slot owns it: the watcher to have it served, the sweep at its idle
-// limit, cut at the end.
+// watches that. Whoever takes a connection out of its slot owns it: the watcher to have it served, the sweep at its
+// idle limit, cut at the end.
 type parking struct {
 	serve func(*acceptedConn) // takes a connection up again; called on a goroutine of its own
 	after time.Duration       // parkAfter; never changes while connections are accepted

@@ -36,8 +36,8 @@ func (x *exchange) queue(p *pool, limit int) (*pool, Error) {
 	return nil, failed(KindBackendBusy)
 }
 
-// awaitPlace is woken when p has a place, and looks at the others every queuePoll: a request must not be refused because
-// it stands behind a backend that is stuck while another one has room again.
+// awaitPlace is woken when p has a place, and looks at the others every queuePoll: a request must not be refused
+// because it stands behind a backend that is stuck while another one has room again.
 func (x *exchange) awaitPlace(ctx context.Context, p *pool, limit int) (*pool, error) {
 	timer, tick := time.NewTimer(queueTime), time.NewTicker(queuePoll)
 	defer timer.Stop()

@@ -44,7 +44,8 @@ func InNamespace(t *testing.T) bool {
 		t.Fatalf("redistest: %v", err)
 	}
 	pattern := "^" + strings.ReplaceAll(regexp.QuoteMeta(t.Name()), "/", "$/^") + "$"
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", pattern, "-test.v", "-test.count=1", "-test.timeout=3m")
+	cmd := exec.CommandContext(t.Context(), os.Args[0],
+		"-test.run", pattern, "-test.v", "-test.count=1", "-test.timeout=3m")
 	cmd.Env = append(os.Environ(), namespaceVariable+"="+t.Name())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	if os.Getuid() != 0 {
@@ -57,7 +58,8 @@ func InNamespace(t *testing.T) bool {
 	defer runtime.UnlockOSThread()
 	out, err := cmd.CombinedOutput()
 	switch {
-	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EUSERS):
+	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EINVAL),
+		errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EUSERS):
 		t.Fatalf("redistest: make a network namespace: %v: run the tests as root, in a container with CAP_SYS_ADMIN and "+
 			"CAP_NET_ADMIN, or allow user namespaces (sysctl user.max_user_namespaces)", err)
 	case err != nil:
