@@ -31,6 +31,7 @@ const (
 	fieldForwardedProtocol
 	fieldForwardedPort
 	fieldRealIP
+	fieldClientCert     // what a client proved by a certificate: ours if we asked, else as fieldForwardedOther
 	fieldForwardedOther // Forwarded, X-Forwarded-Host and the like: believed from trusted peers, dropped from others
 
 	// Read, and passed.
@@ -77,16 +78,22 @@ var knownFields = map[string]fieldKind{
 	"x-forwarded-prefix":   fieldForwardedOther,
 	"x-url-scheme":         fieldForwardedOther,
 	"front-end-https":      fieldForwardedOther,
-	"referer":              fieldReferer,
-	"user-agent":           fieldUserAgent,
-	"retry-after":          fieldRetryAfter,
-	"x-debug":              fieldDebug,
-	"x-debug-router":       fieldDebugRouter,
-	"date":                 fieldDate,
+	"client-cert":          fieldClientCert,
+	"client-cert-chain":    fieldClientCert,
+
+	"x-client-cert-subject":     fieldClientCert,
+	"x-client-cert-fingerprint": fieldClientCert,
+
+	"referer":        fieldReferer,
+	"user-agent":     fieldUserAgent,
+	"retry-after":    fieldRetryAfter,
+	"x-debug":        fieldDebug,
+	"x-debug-router": fieldDebugRouter,
+	"date":           fieldDate,
 }
 
 // maxKnownName is the length of the longest name in knownFields.
-const maxKnownName = 20
+const maxKnownName = 25
 
 type knownField struct {
 	name string

@@ -18,6 +18,7 @@ type peerInfo struct {
 	trusted bool   // its forwarding fields are believed
 	proto   string // "http" or "https": how it reached us
 	port    []byte // the listener's real port
+	cert    []byte // field lines about the client's certificate, empty if it has none; nil if we did not ask
 
 	// covers reports whether the connection may be used for a host; nil where one connection is one host's. It is safe
 	// for concurrent use.
@@ -60,7 +61,7 @@ func (x *exchange) appendForwarded(dst []byte) []byte {
 	if !seen[fieldForwardedPort] {
 		dst = appendField(dst, "X-Forwarded-Port: ", p.port)
 	}
-	return dst
+	return append(dst, p.cert...)
 }
 
 func appendField(dst []byte, name string, value []byte) []byte {

@@ -87,8 +87,9 @@ func (x *exchange) appendRequestField(dst []byte, i int) []byte {
 		}
 		x.srv.metrics.droppedForwarding.Inc()
 		return dst
-	case fieldForwardedProto, fieldForwardedProtocol, fieldForwardedPort, fieldRealIP, fieldForwardedOther:
-		if !x.peer.trusted {
+	case fieldForwardedProto, fieldForwardedProtocol, fieldForwardedPort, fieldRealIP, fieldForwardedOther,
+		fieldClientCert:
+		if !x.peer.trusted || f.kind == fieldClientCert && !x.believesClientCert() {
 			x.srv.metrics.droppedForwarding.Inc()
 			return dst
 		}

@@ -39,7 +39,9 @@ func newMuxConn(s *Server, a *acceptedConn, sni string) *muxConn {
 	if sni != "" {
 		m.sni = bytes.ToLower(bytes.TrimSuffix([]byte(sni), []byte(".")))
 	}
-	m.look(s.config(), newPeerInfo(a.addr, false, a.bind.proto(), a.bind.port))
+	peer := newPeerInfo(a.addr, false, a.bind.proto(), a.bind.port)
+	peer.cert = a.clientCertFields()
+	m.look(s.config(), peer)
 	return m
 }
 

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -224,4 +226,67 @@ func TestProcess_HTTP2AndCertificatesFromRedis(t *testing.T) {
 	if got := conn.ConnectionState().NegotiatedProtocol; got != "http/1.1" {
 		t.Errorf("with https.http2 false: negotiated %q", got)
 	}
+}
+
+// A hundred thousand certificates in the store cost a start nothing, and the first handshake for each
+// name little; the figures are printed.
+func TestProcess_HundredThousandCertificates(t *testing.T) {
+	t.Parallel()
+	const stored, used = 100_000, 1_000
+	ca := certtest.New(t)
+	wild := ca.Issue(t, "*.bulk.example")
+	s, empty := redistest.Start(t), redistest.Start(t)
+	s.Load(func(yield func(args ...string)) {
+		for i := range stored {
+			yield("HSET", fmt.Sprintf("tls:h%d.bulk.example", i), "certificate", wild.Certificate+ca.PEM(), "key", wild.Key)
+		}
+	})
+	if _, err := buildOnce(); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	launchTLS(t, "--driver="+empty.URL())
+	without := time.Since(begin)
+	begin = time.Now()
+	e := launchTLS(t, "--driver="+s.URL())
+	with := time.Since(begin)
+	first := time.Now()
+	if got := e.serial("h99999.bulk.example"); got != wild.Serial {
+		t.Fatalf("the first handshake after the start: got %s, want %s", got, wild.Serial)
+	}
+	firstTook := time.Since(first)
+	before := residentBytes(t, e.process)
+	took := make([]time.Duration, used)
+	for i := range took {
+		begin := time.Now()
+		if got := e.serial(fmt.Sprintf("h%d.bulk.example", i)); got != wild.Serial {
+			t.Fatalf("h%d: got %s, want %s", i, got, wild.Serial)
+		}
+		took[i] = time.Since(begin)
+	}
+	slices.Sort(took)
+	grown := max(residentBytes(t, e.process)-before, 0)
+	t.Logf("start %v, without certificates %v; first handshake after the start %v; of cold names p50 %v, p99 %v, worst %v; "+
+		"resident %d MiB before, %d KiB more per certificate used", with, without, firstTook, took[used/2], took[used*99/100], took[used-1],
+		before>>20, grown/used>>10)
+	if median := took[used/2]; median > 50*time.Millisecond { // under 10 ms on an idle machine
+		t.Errorf("a cold name's first handshake takes %v", median)
+	}
+	if perName := grown / used; perName > 64<<10 {
+		t.Errorf("a certificate takes %d bytes", perName)
+	}
+}
+
+// residentBytes returns how much memory a process holds.
+func residentBytes(t *testing.T, p *process) int64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var size, resident int64
+	if _, err := fmt.Sscan(string(text), &size, &resident); err != nil {
+		t.Fatal(err)
+	}
+	return resident * int64(os.Getpagesize())
 }
