@@ -134,11 +134,13 @@ func (f *found[T]) await(begin time.Time) error {
 }
 
 // ask answers from memory or begins a read of name, without waiting for it. mayRead is asked before
-// a name is read of which nothing is known.
+// a name is read of which nothing is known, not even that it exists.
 func (t *hashTable[T]) ask(name string, deadline time.Time, mayRead func() bool) (found[T], error) {
 	c := t.c
 	c.mu.Lock()
 	h, ok := t.fresh(name, c.now())
+	// With a complete index, a name that fresh does not answer for is one that exists: it may be read.
+	exists := t.index.complete(c.epoch.Load())
 	c.mu.Unlock()
 	switch {
 	case ok:
@@ -148,7 +150,7 @@ func (t *hashTable[T]) ask(name string, deadline time.Time, mayRead func() bool)
 			return found[T]{}, ErrUnavailable
 		}
 		return found[T]{hash: h}, nil
-	case h == nil && !mayRead():
+	case h == nil && !exists && !mayRead():
 		return found[T]{}, ErrLookupLimited
 	}
 	known, f, err := board(c, deadline, func(slot bool) (known *hash[T], ok bool, f *flight[*hash[T]], launched bool) {

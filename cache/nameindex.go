@@ -34,6 +34,9 @@ func (x *nameIndex) lacks(name string, epoch uint64) bool {
 	return !ok
 }
 
+// complete tells whether the index knows all names: one that fresh lets through is then among them.
+func (x *nameIndex) complete(epoch uint64) bool { return x.epoch == epoch }
+
 // empty tells whether there is no name at all.
 func (x *nameIndex) empty(epoch uint64) bool { return x.epoch == epoch && len(x.names) == 0 }
 

@@ -21,7 +21,8 @@ type ownAnswer struct {
 
 // reasons are the reason phrases of our own answers.
 var reasons = map[int]string{
-	200: "OK", 301: "Moved Permanently", 308: "Permanent Redirect", 400: "Bad Request", 405: "Method Not Allowed", 408: "Request Timeout", 413: "Content Too Large",
+	200: "OK", 301: "Moved Permanently", 308: "Permanent Redirect", 400: "Bad Request",
+	405: "Method Not Allowed", 408: "Request Timeout", 413: "Content Too Large",
 	414: "URI Too Long", 421: "Misdirected Request", 431: "Request Header Fields Too Large",
 	500: "Internal Server Error", 502: "Bad Gateway",
 	503: "Service Unavailable", 504: "Gateway Timeout", 508: "Loop Detected",

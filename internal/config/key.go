@@ -40,7 +40,9 @@ func Keys() []Key { return table }
 
 var table = func() []Key {
 	var all []Key
-	for _, part := range [][]Key{listenKeys, tlsKeys, storeKeys, policyKeys, proxyKeys, timeoutKeys, limitKeys, cacheKeys, processKeys} {
+	for _, part := range [][]Key{
+		listenKeys, tlsKeys, storeKeys, policyKeys, proxyKeys, timeoutKeys, limitKeys, cacheKeys, processKeys,
+	} {
 		all = append(all, part...)
 	}
 	return all
