@@ -61,6 +61,7 @@ func acquireClientConn(s *Server, a *acceptedConn) *clientConn {
 	c := clientConns.Get().(*clientConn)
 	c.srv, c.link, c.rw, c.x.srv = s, a.link, a.rw, s
 	c.x.cfg, c.watcher.link = s.config(), a.link
+	c.link.limitClient(c.x.cfg) // A reload may have come since it was accepted, or while it was parked.
 	c.conn, c.broken, c.stays, c.turn, c.x.company = a, nil, a.link.raw == nil, turn{}, 0
 	c.x.end = 0
 	c.peer = newPeerInfo(a.addr, trusts(c.x.cfg.TrustedProxies, a.addr), a.bind.proto(), a.bind.port)

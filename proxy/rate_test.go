@@ -74,3 +74,26 @@ func TestClientConn_UploadRateCountsFraming(t *testing.T) {
 	}
 	c.release()
 }
+
+// A connection that rested while the configuration changed is held to the new one's rate: whoever takes it up has no
+// request before the change to tell the two apart by.
+func TestClientConn_TakesUpTheRateInForce(t *testing.T) {
+	t.Parallel()
+	l, _ := linkPair(t)
+	s := &Server{}
+	a := &acceptedConn{Conn: l, link: l, rw: l, bind: &boundListener{srv: s}}
+	for _, rate := range []int{1000, 0, 500} {
+		cfg := DefaultConfig()
+		cfg.MinBodyRate = rate
+		s.cfg.Store(&cfg)
+		c := acquireClientConn(s, a)
+		want := time.Duration(0)
+		if rate > 0 {
+			want = rateSpan
+		}
+		if l.writeWindow != want || want > 0 && l.writeShare != int64(rate)*int64(rateSpan/time.Second) {
+			t.Errorf("MinBodyRate %d: the client must take %d bytes in %v", rate, l.writeShare, l.writeWindow)
+		}
+		c.release()
+	}
+}
