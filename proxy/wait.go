@@ -98,7 +98,7 @@ func (x *exchange) interruption() error {
 
 // patiently runs f, which brings the exchange to a backend connection and may have to wait long for it. The client is
 // watched meanwhile: when it goes the context ends, and patiently returns errClientGone.
-func (x *exchange) patiently(f func(ctx context.Context) error) error {
+func (x *exchange) patiently(f func(ctx context.Context) error) (err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	x.giveUp = cancel
@@ -107,16 +107,17 @@ func (x *exchange) patiently(f func(ctx context.Context) error) error {
 		defer close(watching)
 		x.down.watch()
 	})
-	err := f(ctx)
-	if !timer.Stop() {
-		<-watching
-		x.down.unwatch()
-	}
-	x.giveUp = nil
-	if x.gone.Load() {
-		return errClientGone
-	}
-	return err
+	defer func() { // Also if f panics: a watch that outlives its wait would take the next request for this one.
+		if !timer.Stop() {
+			<-watching
+			x.down.unwatch()
+		}
+		x.giveUp = nil
+		if x.gone.Load() {
+			err = errClientGone
+		}
+	}()
+	return f(ctx)
 }
 
 // leave tells the exchange, from another goroutine, that its client has gone.
