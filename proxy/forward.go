@@ -140,6 +140,9 @@ func (x *exchange) ask(out []byte) Error {
 	err := x.up.fill()
 	if l.question != nil {
 		l.question = nil
+		if errors.Is(err, errClientGone) {
+			return x.waitError(err) // Nothing was written, and not because the connection is dead.
+		}
 		return x.wrote(l.asked, err)
 	}
 	x.sent++

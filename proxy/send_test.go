@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"io"
 	"net"
 	"syscall"
 	"testing"
@@ -51,5 +52,26 @@ func TestExchange_SendThatFails(t *testing.T) {
 			t.Errorf("%s: got %v, unsent %v, sent %d", tt.name, e.Kind, e.unsent, x.sent)
 		}
 		x.up = nil
+	}
+}
+
+// A request whose client has gone before its first byte was written is not sent at all, neither here nor on another
+// connection.
+func TestExchange_AskWhenTheClientHasGone(t *testing.T) {
+	t.Parallel()
+	l, far := linkPair(t)
+	cfg := DefaultConfig()
+	x := &exchange{srv: &Server{}, cfg: &cfg}
+	bc := newBackendConn(&pool{})
+	bc.link, bc.rw, bc.wait, bc.uses = l, l, x, 2
+	bc.buf.acquire(backendBuffer)
+	x.up = bc
+	x.leave()
+	if e := x.ask([]byte("question")); e.Kind != KindClientGone || e.unsent || x.sent != 0 || l.question != nil {
+		t.Errorf("got %v, unsent %v, sent %d, question %q", e.Kind, e.unsent, x.sent, l.question)
+	}
+	_ = l.Close()
+	if n, err := far.Read(make([]byte, 16)); n != 0 || err != io.EOF {
+		t.Errorf("the backend got %d bytes, %v", n, err)
 	}
 }
