@@ -109,7 +109,9 @@ func deadline(at instant) time.Time {
 func (l *link) Read(p []byte) (int, error) {
 	if len(l.early) > 0 {
 		n := copy(p, l.early)
-		l.early = l.early[n:]
+		if l.early = l.early[n:]; len(l.early) == 0 {
+			l.early = nil // The connection may rest for long.
+		}
 		return n, nil
 	}
 	if l.atOnce {

@@ -149,6 +149,9 @@ func TestLink_EarlyBytesFirst(t *testing.T) {
 	if got.String() != "early late" {
 		t.Errorf("got %q", got.String())
 	}
+	if l.early != nil {
+		t.Error("a connection that rests would hold on to them")
+	}
 }
 
 func TestLink_WriteToAPeerThatTakesNothing(t *testing.T) {
