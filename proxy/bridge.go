@@ -89,7 +89,10 @@ func (b *bridge) failure() error {
 	return b.err
 }
 
-var errBridgeHead = errors.New("head can't be sent in http/2")
+var (
+	errBridgeHead   = errors.New("head can't be sent in http/2")
+	errBridgeSwitch = errors.New("101 in http/2")
+)
 
 // run carries the request and its answer.
 func (b *bridge) run(ctx context.Context) {
@@ -284,6 +287,9 @@ func appendBridgeStatus(dst []byte, status int) []byte {
 
 // gotInterim is called by the library's goroutine for the whole connection, which must not wait for this exchange.
 func (b *bridge) gotInterim(code int, h textproto.MIMEHeader) error {
+	if code == http.StatusSwitchingProtocols {
+		return errBridgeSwitch // RFC 9113 §8.6. The exchange would take it for the begin of a tunnel.
+	}
 	b.interim.send(append(appendHeaderLines(appendBridgeStatus(nil, code), http.Header(h)), "\r\n"...), b.conn)
 	return nil
 }

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 // h2cBackend is a server that speaks nothing but HTTP/2 without TLS.
@@ -179,5 +183,60 @@ func TestH2C_Timeouts(t *testing.T) {
 		case <-time.After(patience):
 			t.Fatal("the backend was not told")
 		}
+	}
+}
+
+// HTTP/2 has no 101 (RFC 9113 §8.6): a backend that sends one has not switched to anything.
+func TestH2C_SwitchingProtocols(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go switchAnyway(c)
+		}
+	}()
+	e := newEdge(t, one("a.example", "h2c://"+ln.Addr().String()))
+	a := e.do("GET", "/", "a.example", "Upgrade: websocket", "Connection: upgrade")
+	if a.StatusCode != 502 {
+		t.Errorf("status %d, want 502", a.StatusCode)
+	}
+	e.awaitInFlight(0)
+	if n := e.metric("sluice_panics_total"); n != 0 {
+		t.Errorf("%v panics", n)
+	}
+}
+
+// switchAnyway answers every request on a connection with a 101.
+func switchAnyway(c net.Conn) {
+	defer c.Close()
+	if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
+		return
+	}
+	fr := http2.NewFramer(c, c)
+	_ = fr.WriteSettings()
+	for {
+		f, err := fr.ReadFrame()
+		if err != nil {
+			return
+		}
+		h, ok := f.(*http2.HeadersFrame)
+		if !ok {
+			continue
+		}
+		var block bytes.Buffer
+		enc := hpack.NewEncoder(&block)
+		for _, field := range [][2]string{{":status", "101"}, {"upgrade", "websocket"}, {"connection", "upgrade"}} {
+			_ = enc.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+		}
+		_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: h.StreamID, BlockFragment: block.Bytes(), EndHeaders: true})
+		_ = fr.WriteData(h.StreamID, true, []byte("hello"))
 	}
 }
