@@ -141,3 +141,39 @@ func TestMuxConn_Sweep(t *testing.T) {
 	}
 	m.end() // It would wait for a stream that was left behind.
 }
+
+// Resets by the server for what the client did wrong count like its own, while they are more than half of the streams
+// that were opened; those that say nothing against it do not.
+func TestFrameMeter_ResetsByTheServer(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		opened int
+		code   http2.ErrCode
+		want   bool
+	}{
+		{"a flood", 2 * maxResets, http2.ErrCodeFlowControl, true},
+		{"few of many", 2*maxResets + 2, http2.ErrCodeFlowControl, false},
+		{"answered early", 2 * maxResets, http2.ErrCodeNo, false},
+		{"our own fault", 2 * maxResets, http2.ErrCodeInternal, false},
+	} {
+		var m frameMeter
+		m.init(&Server{metrics: newProxyMetrics(metrics.NewSet(), &Server{})})
+		m.opened.Store(int64(tt.opened))
+		var wire bytes.Buffer
+		fr := http2.NewFramer(&wire, nil)
+		for i := range maxResets + 1 {
+			if m.flooded.Load() {
+				t.Errorf("%s: a flood after %d resets", tt.name, i)
+			}
+			if err := fr.WriteRSTStream(uint32(2*i+1), tt.code); err != nil {
+				t.Fatal(err)
+			}
+			m.sent(wire.Bytes())
+			wire.Reset()
+		}
+		if got := m.flooded.Load(); got != tt.want {
+			t.Errorf("%s: a flood %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
