@@ -11,10 +11,10 @@ import (
 	"syscall"
 )
 
-// hipacheLine is a line of the access log as tools for Hipache's read it.
+// hipacheLine is a line of the access log as tools for Hipache's read it. Browsers speak HTTP/2 over TLS.
 var hipacheLine = regexp.MustCompile(`^::ffff:127\.0\.0\.1 - - ` +
 	`\[\d{2}/[A-Z][a-z]{2}/\d{4}:\d{2}:\d{2}:\d{2} \+0000\] ` +
-	`"GET (?P<target>\S+) HTTP/1\.1" (?P<status>\d{3}) (?P<bytes>\d+) ` +
+	`"GET (?P<target>\S+) HTTP/(?:1\.1|2\.0)" (?P<status>\d{3}) (?P<bytes>\d+) ` +
 	`"[^"]*" "(?P<agent>[^"]*)" "(?P<vhost>[^"]*)" (?:0|[1-9]\d*)(?:\.\d{1,3})? (?:0|[1-9]\d*)(?:\.\d{1,3})?$`)
 
 // logLine is what a line says of its request.
