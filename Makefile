@@ -22,6 +22,11 @@ BENCH    ?= .
 # Packages with benchmarks, and those whose tests hold allocation budgets.
 HOT := ./cache/... ./proxy/... ./bench/... ./internal/accesslog/...
 
+# The tests of ./cache wait for servers most of their time: more of them at once than there are cores take half as
+# long. TIMED are the packages whose tests use the cores themselves.
+WAITING ?= 6
+TIMED    = $(shell go list ./... | grep -v /cache$$)
+
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -ec
 .DEFAULT_GOAL := help
@@ -50,7 +55,8 @@ clean: ## Remove what these targets have built.
 .PHONY: test
 test: deps vet fmt-check ## Run everything that must pass: vet, formats, tests, short fuzzing, races.
 	go test -run '^$$' ./... >/dev/null # compiles everything at once
-	go test -p 1 ./... # one package at a time: their tests measure time
+	go test -p 1 $(TIMED) # one package at a time: their tests measure time
+	go test -parallel $(WAITING) ./cache
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=3s
 	@$(MAKE) --no-print-directory race
 	@echo 'make test: all passed'
@@ -62,7 +68,9 @@ deps:
 .PHONY: race
 race: deps ## Run the tests with the race detector, in random order.
 	go test -race -run '^$$' ./... >/dev/null
-	go test -race -shuffle=on -p 1 ./...
+	go test -race -shuffle=on -p 1 $(filter-out %/loadtest,$(TIMED))
+	go test -race -shuffle=on -run '^Test(OpenLoop|Process)' ./loadtest # the others run binaries built without
+	go test -race -shuffle=on -parallel $(WAITING) ./cache
 
 .PHONY: e2e
 e2e: deps ## Run the end-to-end tests of the built binary.

@@ -63,8 +63,8 @@ func (x *exchange) awaitPlace(ctx context.Context, p *pool, limit int) (*pool, e
 	}
 }
 
-// maxLooks is how many of the other backends a request in the queue looks at in one go: a full frontend of many must not
-// cost more the longer its queues are.
+// maxLooks is how many of the other backends a request in the queue looks at in one go: a full frontend of many must
+// not cost more the longer its queues are.
 const maxLooks = 8 // Limit
 
 // enterPassedOver takes a place at a backend that this request was refused by before. It returns nil if none of those

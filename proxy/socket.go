@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket is an accepted TCP connection, made from its descriptor. A net.TCPConn would ask the kernel for its own address
-// and set options that the connection has inherited from its listener: six system calls for each connection.
+// socket is an accepted TCP connection, made from its descriptor. A net.TCPConn would ask the kernel for its own
+// address and set options that the connection has inherited from its listener: six system calls for each connection.
 type socket struct {
 	*os.File
 	raw   syscall.RawConn
