@@ -70,7 +70,7 @@ race: deps ## Run the tests with the race detector, in random order.
 	go test -race -run '^$$' ./... >/dev/null
 	go test -race -shuffle=on -p 1 $(filter-out %/loadtest,$(TIMED))
 	go test -race -shuffle=on -run '^Test(OpenLoop|Process)' ./loadtest # the others run binaries built without
-	go test -race -shuffle=on -parallel $(WAITING) ./cache
+	go test -race -shuffle=on ./cache
 
 .PHONY: e2e
 e2e: deps ## Run the end-to-end tests of the built binary.

@@ -166,6 +166,8 @@ func TestSweep_OfFlushesIsRare(t *testing.T) {
 		since := c.sweep.since.Load()
 		eventually(t, "the sweep is over", func() bool { return c.table.findString("a.example").value.Load().epoch >= since })
 	}
+	// It is counted after it has been read.
+	eventually(t, "the sweep is counted", func() bool { return c.m.sweptOutage.Get() > 0 })
 	if n := c.m.sweptOutage.Get(); n != 1 {
 		t.Errorf("one name was swept %d times", n)
 	}
