@@ -103,8 +103,8 @@ func (w *redisWatcher) track(
 	})
 	end.lost.Store(&lost)
 	refusal = conn.Do(ctx, w.trackingCommand(conn.B())).Error()
-	if refusal != nil && !isReply(refusal) {
-		return nil, nil, refusal
+	if refusal != nil && (!isReply(refusal) || hasReplyCode(refusal, "NOAUTH")) {
+		return nil, nil, refusal // An edge that is locked out is not one that has to poll.
 	}
 	if refusal != nil {
 		// Only what was read through the same connection is tracked.
@@ -156,11 +156,16 @@ func (w *redisWatcher) poll(ctx context.Context, client rueidis.Client, l *link,
 	l.client = client
 	ctx, cancel := context.WithCancel(ctx)
 	heard := make(chan error, 1)
+	// Marks are published on the other connection: Redis puts a message that a transaction publishes into
+	// the middle of the answer to its EXEC, where the same connection listens (RESP3), and the library
+	// then takes each answer for that of the command before.
+	ears, _ := client.Dedicate()
+	defer ears.Close()
 	var listener sync.WaitGroup
 	defer listener.Wait()
 	defer cancel()
 	listener.Go(func() {
-		heard <- client.Receive(ctx, client.B().Subscribe().Channel(deadChannel).Build(), func(m rueidis.PubSubMessage) {
+		heard <- ears.Receive(ctx, ears.B().Subscribe().Channel(deadChannel).Build(), func(m rueidis.PubSubMessage) {
 			if host := w.heardHost(m.Message); host != "" {
 				w.to.deadChanged(host)
 			}

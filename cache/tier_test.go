@@ -2,6 +2,7 @@ package cache
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -81,6 +82,30 @@ func TestTier_ACLRefusesTracking(t *testing.T) {
 	s := redistest.Start(t)
 	s.Do("ACL", "SETUSER", "edge", "on", ">secret", "~*", "&*", "+@all", "-client|tracking")
 	followsChanges(t, s, strings.Replace(s.URL(), "redis://", "redis://edge:secret@", 1), tierPoll)
+}
+
+// Redis puts a message that a transaction publishes into the middle of the answer to its EXEC, where
+// the same connection listens (RESP3). The client library then takes each answer for that of the
+// command before, or ends the process. So the announcements of marks need a connection of their own.
+func TestTier_MarksOfOurOwnLeaveTheAnswersInOrder(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	s.Do("ACL", "SETUSER", "edge", "on", ">secret", "~*", "&*", "+@all", "-client|tracking")
+	for i := range 20 {
+		s.Do("RPUSH", fmt.Sprintf("frontend:h%d.example", i), "h", fmt.Sprintf("10.0.0.%d", i), "10.0.1.1")
+	}
+	c := start(t, Options{Driver: []string{strings.Replace(s.URL(), "redis://", "redis://edge:secret@", 1)}})
+	eventually(t, "the edge listens", func() bool {
+		n, _ := s.Do("PUBSUB", "NUMSUB", "dead").([]any)
+		return len(n) == 2 && n[1] == int64(1)
+	})
+	for i := range 20 {
+		host := fmt.Sprintf("h%d.example", i)
+		route := mustLookup(t, c, host)
+		c.MarkDead(&route, 1)
+		eventually(t, "the mark is written", func() bool { return s.Do("EXISTS", "dead:"+host) == int64(1) })
+		wantAnswer(t, c, host, fmt.Sprintf("10.0.0.%d", i))
+	}
 }
 
 // followsChanges sees that changes of every kind arrive, in the time that the tier promises, and
