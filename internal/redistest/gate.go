@@ -25,20 +25,7 @@ func StartGate(t testing.TB, s *Server, refuse func(command string) string) stri
 		_ = l.Close()
 		g.close()
 	})
-	g.runs.Go(func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return // closed at the end of the test
-			}
-			server, err := net.Dial("tcp", s.Addr())
-			if err != nil {
-				_ = client.Close() // as if the server itself had refused
-				continue
-			}
-			g.join(client, server)
-		}
-	})
+	g.runs.Go(func() { g.accept(l, s, g.join) })
 	return l.Addr().String()
 }
 
@@ -48,6 +35,22 @@ type gate struct {
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
+}
+
+// accept joins each client of l with a connection of its own to the server, until l is closed at the end of the test.
+func (g *gate) accept(l net.Listener, s *Server, join func(client, server net.Conn)) {
+	for {
+		client, err := l.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", s.Addr())
+		if err != nil {
+			_ = client.Close() // as if the server itself had refused
+			continue
+		}
+		join(client, server)
+	}
 }
 
 func (g *gate) close() {

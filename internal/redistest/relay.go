@@ -33,22 +33,12 @@ func StartRelay(t testing.TB, s *Server) *Relay {
 		}
 		pairs.close()
 	})
-	pairs.runs.Go(func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return // closed at the end of the test
-			}
-			server, err := net.Dial("tcp", s.Addr())
-			if err != nil {
-				_ = client.Close() // as if the server itself had refused
-				continue
-			}
-			end := pairs.hold(client, server)
-			pairs.runs.Go(func() { r.copy(server, client, end) })
-			pairs.runs.Go(func() { r.copy(client, server, end) })
-		}
-	})
+	join := func(client, server net.Conn) {
+		end := pairs.hold(client, server)
+		pairs.runs.Go(func() { r.copy(server, client, end) })
+		pairs.runs.Go(func() { r.copy(client, server, end) })
+	}
+	pairs.runs.Go(func() { pairs.accept(l, s, join) })
 	return r
 }
 
