@@ -110,14 +110,16 @@ func TestMuxConn_Sweep(t *testing.T) {
 	m.empty = sync.NewCond(&m.mu)
 	begin := now()
 	stuck, slow, fresh := &deadlineWriter{}, &deadlineWriter{}, &deadlineWriter{}
-	var list []*stream
+	var list []*webStream
 	for _, w := range []*deadlineWriter{stuck, slow, fresh} {
-		st := &stream{w: w}
+		st := &webStream{w: w}
+		st.carrier = st
 		st.x.cfg, st.x.start = &Config{MinBodyRate: 100}, begin
 		if w == fresh {
 			st.x.start = begin.after(40 * time.Second)
 		}
-		m.enter(st)
+		st.deadline = st.x.start.after(streamWriteTime)
+		m.enter(&st.stream)
 		list = append(list, st)
 	}
 	list[0].pending.Store(10)
@@ -137,7 +139,7 @@ func TestMuxConn_Sweep(t *testing.T) {
 		t.Errorf("counted %d stalled streams", n)
 	}
 	for _, st := range list {
-		m.leave(st)
+		m.leave(&st.stream)
 	}
 	m.end() // It would wait for a stream that was left behind.
 }

@@ -26,10 +26,6 @@ const (
 	h2HeaderTable  = 4 << 10   // Limit: bytes of the compression table, each way
 )
 
-// streamWriteTime is how long a write may wait for a client's window before the library resets the stream by itself.
-// The sweep puts it off while a stream makes progress.
-const streamWriteTime = 2 * rateSpan
-
 // h2Servers holds the library's servers: one for each configuration that connections were accepted under.
 type h2Servers struct {
 	mu      sync.Mutex
@@ -236,7 +232,7 @@ func (c *h2Conn) Close() error {
 // ServeHTTP answers one request. It implements http.Handler for the library.
 func (c *h2Conn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mux.srv.metrics.h2Requests.Inc()
-	if c.mux.serve(w, r) {
+	if c.mux.serveWeb(w, r) {
 		panic(http.ErrAbortHandler) // The library resets the stream.
 	}
 }
@@ -268,38 +264,6 @@ func (s *Server) sweepH2() {
 			c.mux.sweep(t)
 		}
 	}
-}
-
-// sweep resets the streams whose client does not take what is written, and puts the library's own limit off for the
-// others.
-func (m *muxConn) sweep(t instant) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, st := range m.streams {
-		switch {
-		case st.stalled(t):
-			m.srv.metrics.limited[limitStalledStreams].Inc()
-			_ = st.w.SetWriteDeadline(longAgo)
-		case st.deadline.until(t) > -streamWriteTime/2:
-			st.deadline = t.after(streamWriteTime)
-			_ = st.w.SetWriteDeadline(st.deadline.wall())
-		}
-	}
-}
-
-// stalled reports whether the client has taken less than MinBodyRate of what is being written.
-func (st *stream) stalled(t instant) bool {
-	since := instant(st.writing.Load())
-	if since == 0 {
-		return false
-	}
-	allowed := rateSpan
-	if rate := st.x.cfg.MinBodyRate; rate > 0 {
-		allowed = max(allowed, time.Duration(st.pending.Load())*time.Second/time.Duration(rate))
-	} else {
-		allowed = 10 * rateSpan
-	}
-	return since.until(t) > allowed
 }
 
 // h2Log passes what the library has to say to the operational log. Clients cause nearly all of it.

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 )
@@ -61,28 +60,6 @@ func (m *muxConn) look(cfg *Config, p peerInfo) *connView {
 	return v
 }
 
-// serve answers one request. It reports whether the answer must not look complete.
-func (m *muxConn) serve(w http.ResponseWriter, r *http.Request) (cut bool) {
-	st := streams.Get().(*stream)
-	st.begin(m, w, r)
-	if !m.enter(st) {
-		st.release()
-		return true
-	}
-	returned := false
-	defer func() {
-		if !returned { // The fence itself has failed: st is not used again.
-			m.srv.survive("stream", func() { cut = true })
-			m.leave(st)
-		}
-	}()
-	st.serve()
-	returned, cut = true, st.aborted
-	m.leave(st)
-	st.release()
-	return cut
-}
-
 // enter counts a stream in. It reports false when the connection has ended.
 func (m *muxConn) enter(st *stream) bool {
 	m.mu.Lock()
@@ -90,7 +67,7 @@ func (m *muxConn) enter(st *stream) bool {
 	if m.ended {
 		return false
 	}
-	st.slot, st.deadline = len(m.streams), st.x.start.after(streamWriteTime)
+	st.slot = len(m.streams)
 	m.streams = append(m.streams, st)
 	m.srv.metrics.streams.Add(1)
 	return true
@@ -117,6 +94,19 @@ func (m *muxConn) end() {
 	m.ended = true
 	for len(m.streams) > 0 {
 		m.empty.Wait()
+	}
+}
+
+// sweep ends the streams whose client does not take what is written. It is called every second.
+func (m *muxConn) sweep(t instant) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, st := range m.streams {
+		stalled := st.stalled(t)
+		if stalled {
+			m.srv.metrics.limited[limitStalledStreams].Inc()
+		}
+		st.carrier.sweep(t, stalled)
 	}
 }
 

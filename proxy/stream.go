@@ -2,22 +2,19 @@ package proxy
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
-	"net/http"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// stream is one request of a connection that carries many, and the form of downstream for it: HTTP/2 and HTTP/3, by way
-// of net/http's interfaces. It belongs to the goroutine that the library runs the request in.
+// stream is one request of a connection that carries many, and the form of downstream for it: what HTTP/2 and HTTP/3
+// have in common. How its bytes travel is its carrier's matter. It belongs to the goroutine that runs the request.
 type stream struct {
-	x exchange
-	w streamWriter
-	r *http.Request
+	x       exchange
+	carrier carrier
 
 	headBuf  buffer // the request's head, as HTTP/1.1 would have it
 	in       buffer // of the request's body
@@ -32,45 +29,88 @@ type stream struct {
 	timer    bodyTimer
 
 	status    int
+	lines     []byte // field lines of the answer's head
 	out       []byte // of the answer's body, held back
 	outBuf    buffer
-	lines     []byte // scratch: field lines on their way into the header map
-	committed bool   // the answer's head has been handed to the library
-	ended     bool   // the answer is complete
+	committed bool  // the answer's head has been handed to the carrier
+	ended     bool  // the answer is complete
+	sentEnd   bool  // its end has been handed to the carrier
+	tail      *head // its trailers, nil if there are none
 	aborted   bool
 
-	left      leaving // tells the exchange that the client has gone, while it waits for its backend
-	leftAside leaving // the same, while another goroutine streams the body
-
-	slot     int          // in conn.streams
-	writing  atomic.Int64 // instant since when a write waits for the client, 0 = none does
-	pending  atomic.Int64 // its bytes
-	deadline instant      // when the library ends a write that waits; guarded by conn.mu
+	slot    int          // in the connection's list
+	writing atomic.Int64 // instant since when a write waits for the client, 0 = none does
+	pending atomic.Int64 // its bytes
 }
 
-// streamWriter is what the libraries' response writers are; http.ResponseController asks for the same methods.
-type streamWriter interface {
-	http.ResponseWriter
-	FlushError() error
-	SetWriteDeadline(deadline time.Time) error
+// carrier is a stream as its version of HTTP has it. Its methods are called by the goroutine of the exchange, but those
+// for the request's body by the one that streams it, if there is one, and stopReading and sweep by any.
+type carrier interface {
+	// appendHead appends the request's head as HTTP/1.1 has it, or more of it than MaxHeaderBytes.
+	appendHead(dst []byte) []byte
+
+	// left says why nobody waits for the answer any more, nil while somebody does.
+	left() error
+
+	// whenLeft has f called when the client leaves, if it has not left already, until unlessLeft has returned. f must not
+	// wait for anything.
+	whenLeft(who leaver, f func())
+	unlessLeft(who leaver)
+
+	// begun reports whether bytes of the body wait to be read, as far as that is known.
+	begun() bool
+
+	// read reads from the body like an io.Reader. stopReading makes it return for good.
+	read(p []byte) (int, error)
+	stopReading()
+
+	// appendTrailers appends the field lines of the request's trailers, after io.EOF.
+	appendTrailers(dst []byte) []byte
+
+	// sendInterim sends a 1xx answer with some field lines.
+	sendInterim(status int, lines []byte) error
+
+	// send sends the answer's head, unless lines is nil, and the next bytes of its body, and returns when they need not be
+	// kept any more. It waits for the client's window where it must.
+	send(lines, body []byte, how sending) error
+
+	// sweep is called every second. stalled says that the client has not taken what waits for it for too long.
+	sweep(t instant, stalled bool)
 }
 
-var streams = sync.Pool{New: func() any {
-	st := &stream{}
-	st.x.down = st
-	st.x.upload.init(&st.x)
-	st.timer.init(st)
-	return st
-}}
+// leaver is who wants to know that the client has left: the exchange, and who streams its body.
+type leaver uint8
+
+const (
+	leaverExchange leaver = iota
+	leaverUpload
+	leaverCount
+)
+
+// sending says how urgent bytes are, and whether they are the last ones.
+type sending uint8
+
+const (
+	sendSoon sending = iota // more comes at once
+	sendNow
+	sendLast // the answer ends with it, and with the stream's tail
+)
 
 // begin makes st ready for a request of a connection.
-func (st *stream) begin(conn *muxConn, w http.ResponseWriter, r *http.Request) {
+func (st *stream) begin(conn *muxConn) {
 	x := &st.x
-	st.w, st.r = w.(streamWriter), r
 	view := conn.view()
 	x.srv, x.cfg, x.peer = conn.srv, view.cfg, &view.peer
 	x.begin()
 	x.start = now()
+}
+
+// init makes the parts of a new stream known to each other.
+func (st *stream) init(c carrier) {
+	st.carrier = c
+	st.x.down = st
+	st.x.upload.init(&st.x)
+	st.timer.carrier = c
 }
 
 // serve answers the request.
@@ -78,19 +118,18 @@ func (st *stream) serve() {
 	st.x.err.Kind = st.judge()
 	st.x.srv.handle(&st.x)
 	st.timer.disarm()
-	st.leftAside.stop()
+	st.carrier.unlessLeft(leaverUpload)
 }
 
 // judge makes the request's head one of HTTP/1.1 and has it judged like any other, so that every rule is the same code.
 func (st *stream) judge() Kind {
-	r, x := st.r, &st.x
-	if r.Context().Err() != nil {
+	x := &st.x
+	if st.carrier.left() != nil {
 		return KindClientGone // It was reset before its turn came.
 	}
 	st.headBuf.acquire(smallBuffer)
-	b := appendStreamHead(st.headBuf.b[:0], r)
+	b := st.carrier.appendHead(st.headBuf.b[:0])
 	rules := headRules{maxBytes: x.cfg.MaxHeaderBytes, maxFields: x.cfg.MaxHeaderFields}
-	x.req.major = uint8(r.ProtoMajor)
 	n, bad := x.req.scan(b, &rules)
 	switch {
 	case bad != 0:
@@ -101,28 +140,27 @@ func (st *stream) judge() Kind {
 	if bad = x.req.judge(); bad != 0 {
 		return bad
 	}
-	if x.req.absolute || x.req.contentLength > 0 && r.ContentLength != x.req.contentLength {
-		return KindBadRequest // RFC 9113 §8.3.1: :path is no URI; §8.1.1: a length without that body.
+	if x.req.absolute {
+		return KindBadRequest // RFC 9113 §8.3.1: :path is no URI.
 	}
 	st.whole = x.req.framing == framingNone
 	st.talks = x.req.framing == framingChunked && x.req.isGRPC()
 	return 0
 }
 
-// release gives st back to the pool.
-func (st *stream) release() {
+// reset makes st forget its request.
+func (st *stream) reset() {
 	st.headBuf.release()
 	st.in.release()
 	st.outBuf.release()
 	st.trailer.reset()
-	st.w, st.r, st.x.srv, st.x.cfg, st.x.peer = nil, nil, nil, nil, nil
+	st.x.srv, st.x.cfg, st.x.peer = nil, nil, nil
 	st.body, st.whole, st.received, st.uploads, st.bodyErr, st.upWindow = nil, false, 0, false, nil, rateWindow{}
 	st.talks = false
-	st.status, st.out, st.committed, st.ended, st.aborted = 0, nil, false, false, false
-	st.deadline = 0
+	st.status, st.lines, st.out, st.tail = 0, st.lines[:0], nil, nil
+	st.committed, st.ended, st.sentEnd, st.aborted = false, false, false, false
 	st.x.req.reset()
 	st.x.res.reset()
-	streams.Put(st)
 }
 
 // wholeBody implements downstream.
@@ -131,7 +169,7 @@ func (st *stream) wholeBody() ([]byte, bool) { return st.body, st.whole }
 // collectBody implements downstream.
 func (st *stream) collectBody() Error {
 	r := &st.x.req
-	if st.whole || r.framing != framingLength || r.contentLength > bodyBuffer/2 || r.expects {
+	if st.whole || r.framing != framingLength || r.contentLength > bodyBuffer/2 || r.expects && !st.carrier.begun() {
 		return Error{}
 	}
 	st.in.acquire(int(r.contentLength))
@@ -146,19 +184,20 @@ func (st *stream) collectBody() Error {
 	return Error{}
 }
 
-// bodyBegun implements downstream. The libraries do not tell.
-func (st *stream) bodyBegun() bool { return false }
+// bodyBegun implements downstream.
+func (st *stream) bodyBegun() bool { return st.carrier.begun() }
 
 // readBody implements downstream.
 func (st *stream) readBody() ([]byte, error) {
 	if st.bodyErr != nil {
+		st.carrier.unlessLeft(leaverUpload)
 		return nil, st.bodyErr
 	}
 	if !st.uploads {
 		// Whoever streams may be stuck in a write to the backend and not see the client leave.
 		st.uploads = true
 		link := st.x.upload.up.link
-		st.leftAside.start(st.r.Context(), func() {
+		st.carrier.whenLeft(leaverUpload, func() {
 			st.x.gone.Store(true)
 			link.interrupt()
 		})
@@ -171,7 +210,7 @@ func (st *stream) readBody() ([]byte, error) {
 	if err != nil {
 		st.bodyErr = st.cutShort(err)
 		if n == 0 {
-			st.leftAside.stop()
+			st.carrier.unlessLeft(leaverUpload)
 			return nil, st.bodyErr
 		}
 	}
@@ -183,7 +222,7 @@ func (st *stream) readSome(p []byte) (int, error) {
 	limit, rate := st.uploadLimits()
 	t := now()
 	st.timer.arm(t, limit)
-	n, err := st.r.Body.Read(p)
+	n, err := st.carrier.read(p)
 	expired := st.timer.disarm()
 	st.received += int64(n)
 	switch {
@@ -212,27 +251,27 @@ func (st *stream) cutShort(err error) error {
 		return errBodySyntax
 	case err == io.EOF || errors.As(err, new(linkError)) || errors.Is(err, errBodyLimit) || errors.Is(err, errSlowPeer):
 		return err
-	case st.r.Context().Err() == nil && st.x.req.framing == framingLength:
+	case st.carrier.left() == nil && st.x.req.framing == framingLength:
 		return errBodySyntax
 	}
 	return err
 }
 
 // cancelBody implements downstream. It is for good: no exchange reads on after it gave an upload up.
-func (st *stream) cancelBody() { _ = st.r.Body.Close() }
+func (st *stream) cancelBody() { st.carrier.stopReading() }
 
 // resumeBody implements downstream.
 func (st *stream) resumeBody() {}
 
 // watch implements downstream.
-func (st *stream) watch() { st.left.start(st.r.Context(), st.x.leave) }
+func (st *stream) watch() { st.carrier.whenLeft(leaverExchange, st.x.leave) }
 
 // unwatch implements downstream.
-func (st *stream) unwatch() { st.left.stop() }
+func (st *stream) unwatch() { st.carrier.unlessLeft(leaverExchange) }
 
-// trailers implements downstream. The libraries give only those that a Trailer field announced.
+// trailers implements downstream.
 func (st *stream) trailers() *head {
-	b := appendHeaderLines(nil, st.r.Trailer)
+	b := st.carrier.appendTrailers(nil)
 	if len(b) > 0 {
 		b = append(b, "\r\n"...)
 		if n, bad := st.trailer.scan(b, &trailerRules); bad != 0 || n != len(b) {
@@ -245,19 +284,13 @@ func (st *stream) trailers() *head {
 // bodyBytes implements downstream.
 func (st *stream) bodyBytes() int64 { return st.received }
 
-// continueBody implements downstream. HTTP/2 clients get theirs from the library, upon the first read of the body.
-func (st *stream) continueBody() error {
-	st.w.WriteHeader(http.StatusContinue)
-	return st.r.Context().Err()
-}
+// continueBody implements downstream.
+func (st *stream) continueBody() error { return st.carrier.sendInterim(100, nil) }
 
 // writeInterim implements downstream.
 func (st *stream) writeInterim(r *response) error {
 	st.lines = st.x.appendResponseFields(st.lines[:0], r)
-	st.setFields(st.lines)
-	st.w.WriteHeader(r.status)
-	clear(st.w.Header())
-	return st.r.Context().Err()
+	return st.carrier.sendInterim(r.status, st.lines)
 }
 
 // writeHead implements downstream.
@@ -270,50 +303,7 @@ func (st *stream) writeHead(r *response) error {
 		lines = append(lines, "\r\n"...)
 	}
 	st.lines = lines
-	st.setFields(lines)
-	st.keepSilent()
 	return nil
-}
-
-// keepSilent keeps the library from inventing fields that the backend did not send.
-func (st *stream) keepSilent() {
-	h := st.w.Header()
-	for _, name := range []string{"Date", "Content-Type", "Content-Length"} {
-		if _, set := h[name]; !set {
-			h[name] = nil
-		}
-	}
-}
-
-// setFields puts field lines into the header map. Values share one string.
-func (st *stream) setFields(lines []byte) {
-	h, rest := st.w.Header(), string(lines)
-	values := make([]string, 0, bytes.Count(lines, []byte("\n")))
-	for rest != "" {
-		var name, value string
-		name, value, rest = cutLine(rest)
-		if name == "" {
-			continue
-		}
-		name = http.CanonicalHeaderKey(name)
-		if old, set := h[name]; set {
-			h[name] = append(old, value)
-			continue
-		}
-		values = append(values, value)
-		h[name] = values[len(values)-1 : len(values) : len(values)]
-	}
-}
-
-// commit hands the head to the library. From here on there is no other answer.
-func (st *stream) commit() {
-	if st.committed {
-		return
-	}
-	st.committed = true
-	st.x.answered.Store(true)
-	st.w.WriteHeader(st.status)
-	clear(st.w.Header()) // The library has its own copy. What is set later are trailers.
 }
 
 // writeBody implements downstream.
@@ -330,75 +320,82 @@ func (st *stream) writeBody(p []byte) error {
 		st.out = append(st.out, p...)
 		return nil
 	}
-	if err := st.writeOut(); err != nil {
-		return err
+	if len(st.out) > 0 {
+		if err := st.send(st.out, sendSoon); err != nil {
+			return err
+		}
+		st.out = st.out[:0]
 	}
-	return st.write(p)
+	return st.send(p, sendSoon)
 }
 
 // endBody implements downstream.
 func (st *stream) endBody(trailers *head) error {
 	st.ended = true
-	if trailers == nil || len(trailers.fields) == 0 {
-		return nil
-	}
-	st.commit()
-	h := st.w.Header()
-	for i := range trailers.fields {
-		if f := &trailers.fields[i]; !forbiddenTrailer(trailers, f) {
-			name := http.TrailerPrefix + http.CanonicalHeaderKey(string(f.name.of(trailers.b)))
-			h[name] = append(h[name], string(f.value.of(trailers.b)))
-		}
+	if trailers != nil && len(trailers.fields) > 0 {
+		st.tail = trailers
 	}
 	return nil
 }
 
-// writeOut writes what was held back.
-func (st *stream) writeOut() error {
-	st.commit()
-	if len(st.out) == 0 {
-		return nil
+// flush implements downstream.
+func (st *stream) flush() error {
+	if st.sentEnd {
+		return st.carrier.left()
 	}
-	err := st.write(st.out)
+	how := sendNow
+	if st.ended {
+		how, st.sentEnd = sendLast, true
+	}
+	err := st.send(st.out, how)
 	st.out = st.out[:0]
 	return err
 }
 
-// write hands bytes of the body to the library, which waits for the client's window.
-func (st *stream) write(p []byte) error {
-	st.pending.Store(int64(len(p)))
-	st.writing.Store(int64(now()))
-	_, err := st.w.Write(p)
-	st.writing.Store(0)
-	return err
-}
-
-// flush implements downstream. The library ends the stream when the handler returns: a complete answer is left to it,
-// so that its end needs no frame of its own.
-func (st *stream) flush() error {
-	if err := st.writeOut(); err != nil {
-		return err
-	}
-	if !st.ended {
-		st.writing.Store(int64(now()))
-		err := st.w.FlushError()
-		st.writing.Store(0)
-		if err != nil {
-			return err
+// send hands bytes of the body to the carrier, with the head before them if that has not gone. From here on there is no
+// other answer.
+func (st *stream) send(p []byte, how sending) error {
+	var lines []byte
+	if !st.committed {
+		st.committed = true
+		st.x.answered.Store(true)
+		if lines = st.lines; lines == nil {
+			lines = []byte{}
 		}
 	}
-	return st.r.Context().Err()
+	return st.carrier.send(lines, p, how)
+}
+
+// waits notes that n bytes wait for the client from now on, taken that they do not any more.
+func (st *stream) waits(n int) {
+	st.pending.Store(int64(n))
+	st.writing.Store(int64(now()))
+}
+
+func (st *stream) taken() { st.writing.Store(0) }
+
+// stalled reports whether the client has taken less than MinBodyRate of what is being written.
+func (st *stream) stalled(t instant) bool {
+	since := instant(st.writing.Load())
+	if since == 0 {
+		return false
+	}
+	allowed := rateSpan
+	if rate := st.x.cfg.MinBodyRate; rate > 0 {
+		allowed = max(allowed, time.Duration(st.pending.Load())*time.Second/time.Duration(rate))
+	} else {
+		allowed = 10 * rateSpan
+	}
+	return since.until(t) > allowed
 }
 
 // writeOwn implements downstream.
 func (st *stream) writeOwn(a *ownAnswer) {
 	x := &st.x
 	x.status, st.status = a.status, a.status
-	clear(st.w.Header())
 	st.lines = a.appendHead(st.lines[:0], x)
-	st.setFields(st.lines[bytes.IndexByte(st.lines, '\n')+1:])
-	st.keepSilent()
-	st.out, st.ended = st.out[:0], true
+	st.lines = st.lines[:copy(st.lines, st.lines[bytes.IndexByte(st.lines, '\n')+1:])] // Without the status line.
+	st.out, st.ended, st.tail = st.out[:0], true, nil
 	if !x.req.isHead {
 		st.out = append(st.out, a.body...)
 		x.sentBytes = int64(len(a.body))
@@ -409,42 +406,14 @@ func (st *stream) writeOwn(a *ownAnswer) {
 // abort implements downstream: a reset of the stream, which no client takes for the end of a message.
 func (st *stream) abort() { st.aborted = true }
 
-// leaving calls a function when a request's context ends.
-type leaving struct {
-	cancel func() bool
-	done   chan struct{}
-}
-
-func (l *leaving) start(ctx context.Context, gone func()) {
-	done := make(chan struct{})
-	l.done = done
-	l.cancel = context.AfterFunc(ctx, func() {
-		defer close(done)
-		gone()
-	})
-}
-
-// stop ends the wait. The function does not run any more when stop returns.
-func (l *leaving) stop() {
-	if l.cancel == nil {
-		return
-	}
-	if !l.cancel() {
-		<-l.done
-	}
-	l.cancel, l.done = nil, nil
-}
-
 // bodyTimer ends a read of a request's body that lasts too long. One timer serves a stream for all its requests.
 type bodyTimer struct {
-	st      *stream
+	carrier carrier
 	mu      sync.Mutex
 	timer   *time.Timer
 	at      instant // when the present read must have ended; 0 = no limit
 	expired bool
 }
-
-func (t *bodyTimer) init(st *stream) { t.st = st }
 
 // arm lets the next read last until d from now; zero is no limit.
 func (t *bodyTimer) arm(at instant, d time.Duration) {
@@ -483,5 +452,5 @@ func (t *bodyTimer) fire() {
 		return
 	}
 	t.at, t.expired = 0, true
-	_ = t.st.r.Body.Close()
+	t.carrier.stopReading()
 }
