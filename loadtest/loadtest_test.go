@@ -286,14 +286,39 @@ func TestParseFlags_DependentDefaults(t *testing.T) {
 	}
 }
 
-func TestParseStat_CountsFieldsAfterTheName(t *testing.T) {
+func TestParseGroup_CountsFieldsAfterTheName(t *testing.T) {
 	t.Parallel()
-	group, ticks, err := parseStat("42 (a) b) (c) S 1 40 40 0 -1 4194560 1 2 3 4 150 50 0 0 20 0 1 0")
-	if err != nil || group != 40 || ticks != 200 {
-		t.Errorf("parseStat = %d, %d, %v; want group 40, 200 ticks", group, ticks, err)
+	group, err := parseGroup("42 (a) b) (c) S 1 40 40 0 -1 4194560 1 2 3 4 150 50 0 0 20 0 1 0")
+	if err != nil || group != 40 {
+		t.Errorf("parseGroup = %d, %v; want group 40", group, err)
 	}
-	if _, _, err := parseStat("42 (a) S 1 40"); err == nil {
-		t.Error("parseStat accepts a short line")
+	if _, err := parseGroup("42 (a) S 1"); err == nil {
+		t.Error("parseGroup accepts a short line")
+	}
+}
+
+// TestProcess_CPUTimeIsThatOfTheWholeGroup lets a child of a shell work for a time that it knows.
+func TestProcess_CPUTimeIsThatOfTheWholeGroup(t *testing.T) {
+	t.Parallel()
+	const script = `i=0; (while :; do i=$((i+1)); done) & exec sleep 600`
+	p, err := startProcess("shell", nil, nil, "/bin/sh", "-c", script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.stop()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		used, err := p.cpuTime()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if used > 50*time.Millisecond {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("a child that does nothing but count has used %v after 20 s", used)
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sluice/internal/redistest"
 )
 
@@ -106,25 +108,38 @@ func (p *process) await(ctx context.Context, limit time.Duration, ready func() e
 	}
 }
 
-// userHZ is the unit of times in /proc: 100 a second on every Linux that Go runs on.
-const userHZ = 100
-
-// cpuTime is the user and system time that the process group has used so far. Processes that
-// have left the group's list are not counted; no contestant replaces its workers while it runs.
+// cpuTime is the user and system time that the process group has used so far, by the clock that the
+// kernel keeps for each process: /proc/<pid>/stat has the same in hundredths of a second, which are
+// too coarse for a measurement of one second. Processes that have left the group are not counted;
+// no contestant replaces its workers while it runs.
 func (p *process) cpuTime() (time.Duration, error) {
-	var ticks int64
-	err := p.members(func(_ string, used int64) error {
-		ticks += used
+	var total time.Duration
+	err := p.members(func(dir string) error {
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil {
+			return err
+		}
+		var used unix.Timespec
+		if err := unix.ClockGettime(processClock(pid), &used); err != nil {
+			return fmt.Errorf("read its clock: %w", err)
+		}
+		total += time.Duration(used.Nano())
 		return nil
 	})
-	return time.Duration(ticks) * (time.Second / userHZ), err
+	return total, err
+}
+
+// processClock names the CPU clock of another process, as clock_getcpuclockid(3) does.
+func processClock(pid int) int32 {
+	const scheduled = 2 // CPUCLOCK_SCHED: user and system time, in nanoseconds
+	return int32(^pid<<3 | scheduled)
 }
 
 // memory is what the process group has in memory, in bytes: pages that several of its processes
 // share count once (PSS).
 func (p *process) memory() (int64, error) {
 	var total int64
-	err := p.members(func(dir string, _ int64) error {
+	err := p.members(func(dir string) error {
 		text, err := os.ReadFile(filepath.Join(dir, "smaps_rollup"))
 		if err != nil {
 			return err
@@ -136,8 +151,8 @@ func (p *process) memory() (int64, error) {
 	return total, err
 }
 
-// members calls f with the directory in /proc and the clock ticks used of each process of the group.
-func (p *process) members(f func(dir string, ticks int64) error) error {
+// members calls f with the directory in /proc of each process of the group.
+func (p *process) members(f func(dir string) error) error {
 	files, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return err
@@ -148,10 +163,10 @@ func (p *process) members(f func(dir string, ticks int64) error) error {
 		if err != nil {
 			continue // The process ended since the listing.
 		}
-		group, used, err := parseStat(string(line))
+		group, err := parseGroup(string(line))
 		if err == nil && group == p.cmd.Process.Pid {
 			found = true
-			err = f(filepath.Dir(file), used)
+			err = f(filepath.Dir(file))
 		}
 		if err != nil {
 			return fmt.Errorf("read %s: %w", file, err)
@@ -173,21 +188,13 @@ func parsePSS(text string) (int64, error) {
 	return 0, errors.New("no line begins with Pss")
 }
 
-// parseStat takes the process group and utime+stime from a line of /proc/<pid>/stat. The fields
-// are counted from the last parenthesis: the program name before it may hold spaces.
-func parseStat(line string) (group int, ticks int64, err error) {
-	const groupField, utimeField, stimeField = 2, 11, 12
+// parseGroup takes the process group from a line of /proc/<pid>/stat. The fields are counted from the
+// last parenthesis: the program name before it may hold spaces.
+func parseGroup(line string) (int, error) {
+	const groupField = 2
 	f := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
-	if len(f) <= stimeField {
-		return 0, 0, fmt.Errorf("%d fields after the name, want more than %d", len(f), stimeField)
+	if len(f) <= groupField {
+		return 0, fmt.Errorf("%d fields after the name, want more than %d", len(f), groupField)
 	}
-	if group, err = strconv.Atoi(f[groupField]); err != nil {
-		return 0, 0, err
-	}
-	utime, err := strconv.ParseInt(f[utimeField], 10, 64)
-	if err != nil {
-		return 0, 0, err
-	}
-	stime, err := strconv.ParseInt(f[stimeField], 10, 64)
-	return group, utime + stime, err
+	return strconv.Atoi(f[groupField])
 }
