@@ -22,11 +22,9 @@ type contestant struct {
 	plainURL string // without TLS, whatever the work is
 }
 
-// maker starts a contestant for one kind of work. On an error nothing is left running.
-type maker func(ctx context.Context, s *site, w work, o *options) (*contestant, error)
-
-// atRest is sluice where nothing changes, the rival of the one whose routes do.
-const atRest = "sluice at rest"
+// maker starts a contestant for one kind of work, under a name that no other one has at the time. On
+// an error nothing is left running.
+type maker func(ctx context.Context, s *site, w work, o *options, name string) (*contestant, error)
 
 // makers lists who can take part, in the order of the help text.
 var makers = []struct {
@@ -34,28 +32,23 @@ var makers = []struct {
 	tool string // program that must be installed; empty = checked by the maker
 	make maker
 }{
-	{"sluice", "", func(ctx context.Context, s *site, w work, o *options) (*contestant, error) {
-		return startSluice(ctx, s, w, o, "sluice", o.sluice)
+	{"sluice", "", func(ctx context.Context, s *site, w work, o *options, name string) (*contestant, error) {
+		return startSluice(ctx, s, w, o, name, o.sluice)
 	}},
-	{"base", "", func(ctx context.Context, s *site, w work, o *options) (*contestant, error) {
-		return startSluice(ctx, s, w, o, "base", o.base)
+	{"base", "", func(ctx context.Context, s *site, w work, o *options, name string) (*contestant, error) {
+		return startSluice(ctx, s, w, o, name, o.base)
 	}},
-	{atRest, "", func(ctx context.Context, s *site, w work, o *options) (*contestant, error) {
-		return startSluice(ctx, s, w, o, atRest, o.sluice)
-	}},
-	{"nginx", "nginx", nginxMaker("nginx", "")},
-	{"nginx+log", "nginx", nginxMaker("nginx+log", "combined")},
-	{"nginx+buffered-log", "nginx", nginxMaker("nginx+buffered-log", "combined buffer=64k flush=1s")},
-	{"haproxy", "haproxy", haproxyMaker("haproxy", false)},
-	{"haproxy+log", "haproxy", haproxyMaker("haproxy+log", true)},
+	{"nginx", "nginx", nginxMaker("")},
+	{"nginx+log", "nginx", nginxMaker("combined")},
+	{"nginx+buffered-log", "nginx", nginxMaker("combined buffer=64k flush=1s")},
+	{"haproxy", "haproxy", haproxyMaker(false)},
+	{"haproxy+log", "haproxy", haproxyMaker(true)},
 }
 
 func contestantNames() []string {
 	var names []string
 	for _, m := range makers {
-		if m.name != atRest {
-			names = append(names, m.name)
-		}
+		names = append(names, m.name)
 	}
 	return names
 }
@@ -79,29 +72,14 @@ func installed(wanted []string) (present []string, absent []error) {
 	return present, absent
 }
 
-// startContestants starts everyone named, ready to serve w.
-func startContestants(ctx context.Context, s *site, w work, o *options, names []string) ([]*contestant, error) {
-	var list []*contestant
-	for _, name := range names {
-		for _, m := range makers {
-			if m.name != name {
-				continue
-			}
-			c, err := m.make(ctx, s, w, o)
-			if err != nil {
-				stopContestants(list)
-				return nil, err
-			}
-			list = append(list, c)
+// startContestant starts the one that an entrant's name stands for, ready to serve w.
+func startContestant(ctx context.Context, s *site, w work, o *options, name string) (*contestant, error) {
+	for _, m := range makers {
+		if m.name == base(name) {
+			return m.make(ctx, s, w, o, name)
 		}
 	}
-	return list, nil
-}
-
-func stopContestants(list []*contestant) {
-	for _, c := range list {
-		c.stop()
-	}
+	panic("BUG: no contestant is named " + name)
 }
 
 // stop ends the contestant's processes.
@@ -117,7 +95,7 @@ func (c *contestant) stop() {
 // await waits until the contestant answers the work's requests, and stops it if it never does.
 // With many names the first and the last of them stand for the rest.
 func (c *contestant) await(ctx context.Context, w work) (*contestant, error) {
-	err := c.proc.await(ctx, readyTimeout, func() error {
+	err := c.proc.await(ctx, w.readyTimeout(), func() error {
 		for _, host := range []string{hostName(0), hostName(w.hosts - 1)} {
 			if err := checkAnswer(c.url+w.path, host, w.answer); err != nil {
 				return err
@@ -158,7 +136,7 @@ func (c *contestant) cutLog() error {
 
 // proxyURL is where a proxy on port is asked.
 func proxyURL(w work, port int) string {
-	if w.tls {
+	if w.encrypted() {
 		return fmt.Sprintf("https://127.0.0.1:%d", port)
 	}
 	return fmt.Sprintf("http://127.0.0.1:%d", port)

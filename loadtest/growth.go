@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -101,63 +102,92 @@ type growthPoint struct {
 	Errors    int64   `json:"errors"`
 }
 
-// growthResult is what the scenario leaves behind, by the name of the series.
-type growthResult map[string][]growthPoint
+// growthRecord is the last result of one series.
+type growthRecord struct {
+	Machine     string        `json:"machine"`
+	Rounds      int           `json:"rounds"`
+	Duration    string        `json:"duration"`
+	Connections int           `json:"connections"`
+	Points      []growthPoint `json:"points"`
+}
 
-// runGrowth measures every series.
+// growthRecords are the results by the name of the series. They are kept in a file beside the page, so
+// that one series can be measured anew by itself.
+type growthRecords map[string]growthRecord
+
+// runGrowth measures every series. Each is published as soon as it is done; one that fails costs the
+// others nothing but is an error of the whole.
 func runGrowth(ctx context.Context, s *site, o *options, m machine, out io.Writer) error {
 	if err := s.startCrowd(ctx); err != nil {
 		return err
 	}
-	result := growthResult{}
-	var all []sample
+	result := growthRecords{}
+	var failed []error
 	for _, series := range growing(o) {
-		points, samples, err := measureSeries(ctx, s, o, series)
+		points, err := measureSeries(ctx, s, o, series)
 		if err != nil {
-			return fmt.Errorf("growth with %s: %w", series.name, err)
+			failed = append(failed, fmt.Errorf("growth with %s: %w", series.name, err))
+			fmt.Fprintf(out, "\nFAILED: %v\n", failed[len(failed)-1])
 		}
-		result[series.name] = points
-		all = append(all, samples...)
+		if ctx.Err() != nil {
+			break
+		}
+		if len(points) == 0 {
+			continue
+		}
+		one := growthRecord{m.brief(), o.rounds, o.duration.String(), o.connections, points}
+		result[series.name] = one
 		printSeries(out, series, points)
+		failed = append(failed, publishGrowth(o, series.name, one))
 	}
-	err := saveResults(o, out, results{Machine: m, Options: describe(o), Growth: &result})
-	return errors.Join(err, samplesError(all),
-		saveText(o.picture, growthPicture(growing(o), result)),
-		writeSection(o.page, "make growth", growthText(o, m, result)))
+	err := saveResults(o, out, results{Machine: m, Options: describe(o), Growth: result})
+	return errors.Join(append(failed, err)...)
+}
+
+// publishGrowth brings the page, its picture and the file of records up to one series.
+func publishGrowth(o *options, series string, one growthRecord) error {
+	if o.page == "" {
+		return nil
+	}
+	file := filepath.Join(filepath.Dir(o.page), "growth.json")
+	all := growthRecords{}
+	if err := loadRecords(file, &all); err != nil {
+		return err
+	}
+	all[series] = one
+	return errors.Join(saveRecords(file, all),
+		saveText(o.picture, all.picture()),
+		writeSection(o.page, "make growth", all.text()))
 }
 
 // measureSeries starts sluice once for each value, at the same time, and measures them in turns.
-func measureSeries(ctx context.Context, s *site, o *options, series growthSeries) ([]growthPoint, []sample, error) {
+func measureSeries(ctx context.Context, s *site, o *options, series growthSeries) ([]growthPoint, error) {
 	var entrants []entrant
-	defer func() {
-		for _, e := range entrants {
-			e.stop()
-		}
-	}()
+	defer func() { stopEntrants(entrants) }()
+	values := map[string]int{}
 	for _, value := range series.values {
 		w := series.work(s, value)
 		c, err := startSluice(ctx, s, w, o, fmt.Sprintf("%s-%d", series.name, value), o.sluice)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
+		values[c.name] = value
 		entrants = append(entrants, entrant{c, w})
 	}
-	samples, err := interleave(ctx, s, o, entrants)
-	if err != nil {
-		return nil, nil, err
-	}
-	points := make([]growthPoint, len(entrants))
-	for i, e := range entrants {
+	t := takeTurns(ctx, s, o, entrants)
+	names := whoOf(t.samples)
+	points := make([]growthPoint, len(names))
+	for i, name := range names {
 		points[i] = growthPoint{
-			Value:     series.values[i],
-			CPUMicros: median(column(samples, e.name, cpuOf)),
-			Rate:      median(column(samples, e.name, rateOf)),
-			P99Millis: median(column(samples, e.name, p99Of)),
-			MemoryMiB: median(column(samples, e.name, func(s sample) float64 { return s.MemoryMiB })),
-			Errors:    errorsOf(samples, e.name),
+			Value:     values[name],
+			CPUMicros: median(column(t.samples, name, cpuOf)),
+			Rate:      median(column(t.samples, name, rateOf)),
+			P99Millis: median(column(t.samples, name, p99Of)),
+			MemoryMiB: median(column(t.samples, name, func(s sample) float64 { return s.MemoryMiB })),
+			Errors:    errorsOf(t.samples, name),
 		}
 	}
-	return points, samples, nil
+	return points, errors.Join(append(t.failed, samplesError(t.samples))...)
 }
 
 // crowdBackends is how many backends the series of them has at most.
@@ -211,31 +241,48 @@ func printSeries(out io.Writer, series growthSeries, points []growthPoint) {
 	_ = t.Flush() // An output that is gone is no reason to stop.
 }
 
-// growthText is the page's section.
-func growthText(o *options, m machine, r growthResult) string {
+// text is the page's section.
+func (all growthRecords) text() string {
 	var b strings.Builder
-	for _, series := range growing(o) {
-		fmt.Fprintf(&b, "| %s | CPU µs/request | requests/s | p99 ms | memory MiB |\n|---|---|---|---|---|\n", series.title)
-		for _, p := range r[series.name] {
-			fmt.Fprintf(&b, "| %d | %.1f | %.0f | %.2f | %.0f |\n", p.Value, p.CPUMicros, p.Rate, p.P99Millis, p.MemoryMiB)
+	b.WriteString("![CPU time per request as quantities grow](growth.svg)\n\n" +
+		"sluice alone; small GETs to one host with one backend, but for what grows.\n\n")
+	for _, series := range everySeries() {
+		one, ok := all[series.name]
+		if !ok {
+			continue
+		}
+		fmt.Fprintf(&b, "| %s | CPU µs/request | × the first | requests/s | p99 ms | memory MiB |\n|---|---|---|---|---|---|\n",
+			series.title)
+		for _, p := range one.Points {
+			fmt.Fprintf(&b, "| %d | %.1f | %.2f | %.0f | %.2f | %.0f |\n", p.Value, p.CPUMicros,
+				p.CPUMicros/one.Points[0].CPUMicros, p.Rate, p.P99Millis, p.MemoryMiB)
 		}
 		b.WriteString("\n")
 	}
-	fmt.Fprintf(&b, "![CPU time per request as quantities grow](growth.svg)\n\n"+
-		"sluice alone; small GETs over %d connections to one host with one backend, but for what grows. "+
-		"%s; medians of %d interleaved rounds of %v.\n",
-		o.connections, m.brief(), o.rounds, o.duration)
+	all.writeOrigins(&b)
 	return b.String()
 }
 
-// growthPicture draws hosts, connections and backends, whose requests are alike, as multiples of
-// what the smallest value costs.
-func growthPicture(list []growthSeries, r growthResult) string {
+// writeOrigins says what was measured when, on what and how.
+func (all growthRecords) writeOrigins(b *strings.Builder) {
+	var origins origins
+	for _, series := range everySeries() {
+		if one, ok := all[series.name]; ok {
+			origins.add(fmt.Sprintf("%s; %d connections, medians of %d interleaved rounds of %s",
+				one.Machine, one.Connections, one.Rounds, one.Duration), series.name)
+		}
+	}
+	origins.write(b)
+}
+
+// picture draws hosts, connections and backends, whose requests are alike, as multiples of what the
+// smallest value costs.
+func (all growthRecords) picture() string {
 	figure := chart.Lines{
 		Title: "CPU time per request, as a multiple of the least", FormatX: "%.0f", FormatY: "%.1f", LogX: true,
 	}
-	for _, series := range list {
-		points := r[series.name]
+	for _, series := range everySeries() {
+		points := all[series.name].Points
 		if series.name == "body" || series.name == "GOMAXPROCS" || len(points) == 0 {
 			continue
 		}

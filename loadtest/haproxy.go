@@ -8,7 +8,8 @@ import (
 )
 
 // haproxyTemplate is HAProxy as a proxy: connections to the backend shared by all clients, the
-// usual forwarding fields, names through a map where there are many.
+// usual forwarding fields, names through a map where there are many. A connection without a request
+// is neither logged nor answered, as with the others.
 var haproxyTemplate = template.Must(template.New("haproxy").Parse(`
 global
   nbthread {{.Threads}}
@@ -26,12 +27,13 @@ defaults
   timeout tunnel 300s
   http-reuse always
   option forwardfor
+  option http-ignore-probes
 {{- if .Log}}
   log global
   option httplog
 {{- end}}
 frontend edge
-  bind 127.0.0.1:{{.Port}}{{if .TLS}} ssl crt {{.PEM}}{{end}} backlog 4096
+  bind 127.0.0.1:{{.Port}}{{if .TLS}} ssl crt {{.PEM}}{{if .HTTP2}} alpn h2{{end}}{{end}} backlog 4096
   http-request set-header X-Real-IP %[src]
   http-request set-header X-Forwarded-Proto {{if .TLS}}https{{else}}http{{end}}
   http-request set-header X-Forwarded-Port %[dst_port]
@@ -45,8 +47,8 @@ backend pool
 `))
 
 // haproxyMaker starts HAProxy with one thread per core.
-func haproxyMaker(name string, logs bool) maker {
-	return func(ctx context.Context, s *site, w work, _ *options) (*contestant, error) {
+func haproxyMaker(logs bool) maker {
+	return func(ctx context.Context, s *site, w work, _ *options, name string) (*contestant, error) {
 		port, err := freePort()
 		if err != nil {
 			return nil, err
@@ -54,16 +56,16 @@ func haproxyMaker(name string, logs bool) maker {
 		c := &contestant{name: name, url: proxyURL(w, port)}
 		hostMap := ""
 		if w.hosts > 1 {
-			hostMap = s.path(name + ".map")
+			hostMap = s.fileOf(name, ".map")
 			if err := writeHostMap(hostMap, w.hosts, "pool"); err != nil {
 				return nil, err
 			}
 		}
-		config := s.path(name + ".conf")
+		config := s.fileOf(name, ".conf")
 		err = writeTemplate(config, haproxyTemplate, map[string]any{
 			"Threads": proxyWorkers(), "Log": logs, "Map": hostMap, "Port": port,
 			"MaxConn": idleConnections(idleWanted) + spareConnections/2, "Backend": s.backendPort(w),
-			"TLS": w.tls, "PEM": s.pemFile,
+			"TLS": w.encrypted(), "HTTP2": w.http2, "PEM": s.pemFile,
 		})
 		if err != nil {
 			return nil, err
@@ -84,7 +86,7 @@ func startHAProxy(c *contestant, s *site, config string, logs bool) (*process, e
 	if !logs {
 		return startProcess(c.name, nil, nil, path, "-db", "-f", config)
 	}
-	c.logFile = s.path(c.name + ".log")
+	c.logFile = s.fileOf(c.name, ".log")
 	out, err := os.OpenFile(c.logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open log of %s: %w", c.name, err)

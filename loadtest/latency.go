@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"sluice/internal/chart"
 )
@@ -30,49 +29,53 @@ type latencyResult struct {
 // capacity with the same generator.
 func runLatency(ctx context.Context, s *site, o *options, m machine, out io.Writer) error {
 	w := workNamed("small")
-	names, _ := w.contestants(o)
-	contestants, err := startContestants(ctx, s, w, o, names)
+	entries, _ := w.entries(o)
+	entrants, missing := startEntrants(ctx, s, o, entries)
+	if len(entrants) == 0 {
+		return errors.Join(missing...)
+	}
+	defer stopEntrants(entrants)
+	result, err := measureLatency(ctx, o, entrants)
 	if err != nil {
 		return err
 	}
-	defer stopContestants(contestants)
-	result, err := measureLatency(ctx, o, w, contestants)
-	if err != nil {
-		return err
+	names := make([]string, len(entrants))
+	for i, e := range entrants {
+		names[i] = e.name
 	}
 	printLatency(out, o, names, result)
 	err = saveResults(o, out, results{Machine: m, Options: describe(o), Latency: &result})
-	return errors.Join(err, samplesError(result.Samples),
+	return errors.Join(errors.Join(missing...), err, samplesError(result.Samples),
 		saveText(o.picture, latencyPicture(names, result)),
 		writeSection(o.page, "make loadtest latency", latencyText(o, m, names, result)))
 }
 
 // measureLatency takes the capacities, then the latencies.
-func measureLatency(ctx context.Context, o *options, w work, contestants []*contestant) (latencyResult, error) {
+func measureLatency(ctx context.Context, o *options, entrants []entrant) (latencyResult, error) {
 	result := latencyResult{Capacity: map[string]float64{}}
 	capacities := map[string][]float64{}
 	for range min(o.rounds, capacityRounds) {
-		for _, c := range contestants {
-			one, err := latencyOf(ctx, entrant{c, w}, o, o.connections, 0)
+		for _, e := range entrants {
+			one, err := e.atRate(ctx, o, o.connections, 0)
 			if err != nil {
-				return result, err
+				return result, fmt.Errorf("measure %s: %w", e.name, err)
 			}
-			capacities[c.name] = append(capacities[c.name], one.Rate)
+			capacities[e.name] = append(capacities[e.name], one.Rate)
 		}
 	}
 	for name, rates := range capacities {
 		result.Capacity[name] = median(rates)
 	}
 	for _, load := range loads {
-		result.Rates = append(result.Rates, load*result.Capacity[contestants[0].name])
+		result.Rates = append(result.Rates, load*result.Capacity[entrants[0].name])
 	}
 	for round := range o.rounds {
 		for i, load := range loads {
-			for j := range contestants {
-				c := contestants[(round+j)%len(contestants)]
-				one, err := latencyOf(ctx, entrant{c, w}, o, o.connections, result.Rates[i])
+			for j := range entrants {
+				e := entrants[(round+j)%len(entrants)]
+				one, err := e.atRate(ctx, o, o.connections, result.Rates[i])
 				if err != nil {
-					return result, err
+					return result, fmt.Errorf("measure %s: %w", e.name, err)
 				}
 				one.Round, one.Work = round, loadName(load)
 				result.Samples = append(result.Samples, one)
@@ -83,32 +86,6 @@ func measureLatency(ctx context.Context, o *options, w work, contestants []*cont
 }
 
 func loadName(load float64) string { return fmt.Sprintf("%.0f %%", 100*load) }
-
-// latencyOf takes one sample at a rate; 0 is as fast as answers come.
-func latencyOf(ctx context.Context, e entrant, o *options, connections int, rate float64) (sample, error) {
-	if ctx.Err() != nil {
-		return sample{}, ctx.Err()
-	}
-	var before time.Duration
-	r, err := runOpenLoop(e.url, e.work, connections, rate, o.duration, func() (err error) {
-		before, err = e.proc.cpuTime()
-		return err
-	})
-	if err != nil {
-		return sample{}, fmt.Errorf("measure %s: %w", e.name, err)
-	}
-	after, err := e.proc.cpuTime()
-	if err != nil {
-		return sample{}, err
-	}
-	memory, err := e.proc.memory()
-	if err != nil {
-		return sample{}, err
-	}
-	one := newSample(e.name, e.work.name, after-before, r)
-	one.MemoryMiB = float64(memory) / (1 << 20)
-	return one, e.cutLog()
-}
 
 // latencyFigures are the columns of the table.
 var latencyFigures = []figure{figures[2], figures[3], figures[4], figures[0]}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -87,9 +88,10 @@ func TestShort_RouteChangesWithoutErrors(t *testing.T) {
 
 // TestShort_OtherKindsOfWork runs what wrk cannot drive alone, and writes a page of it.
 func TestShort_OtherKindsOfWork(t *testing.T) {
-	needTools(t, "wrk", "nginx", "redis-server")
+	needTools(t, "wrk", "h2load", "nginx", "redis-server")
 	page := samplePage(t)
-	out, r := runShort(t, "-work", "websocket,churn,idle-tls", "-contestants", "sluice,nginx", "-page", page, "-sluice", buildSluice(t))
+	out, r := runShort(t, "-work", "websocket,churn,idle-tls,h2,handshake,hosts-1m", "-contestants", "sluice,nginx",
+		"-page", page, "-sluice", buildSluice(t))
 	if !strings.Contains(out, "churn: left out nginx: a change of routes is a reload there") {
 		t.Errorf("the output does not say who was left out:\n%s", out)
 	}
@@ -105,7 +107,8 @@ func TestShort_OtherKindsOfWork(t *testing.T) {
 		}
 	}
 	text := readFile(t, page)
-	for _, want := range []string{"before", "| WebSocket messages echoed |", "| TLS 1.3 | 200 | sluice |", "change each second", "after"} {
+	for _, want := range []string{"before", "| WebSocket messages echoed |", "| TLS 1.3 | 200 | sluice |", "change each second",
+		"| CPU time per request | sluice |", "full TLS 1.3 handshake", "8 connections × 32 streams", "after"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not contain %q:\n%s", want, text)
 		}
@@ -117,6 +120,39 @@ func TestShort_OtherKindsOfWork(t *testing.T) {
 		if strings.Count(text, want) != 1 {
 			t.Errorf("the page has %q %d times, want once:\n%s", want, strings.Count(text, want), text)
 		}
+	}
+}
+
+// TestShort_OneThatFailsCostsOnlyItself runs beside a program that is no HAProxy, and a kind of work
+// whose subject fails: both are told and make the run fail, and the rest is measured and published.
+func TestShort_OneThatFailsCostsOnlyItself(t *testing.T) {
+	needTools(t, "wrk", "nginx", "redis-server")
+	fake, config := t.TempDir(), filepath.Join(t.TempDir(), "config.json")
+	err := errors.Join(
+		os.WriteFile(filepath.Join(fake, "haproxy"), []byte("#!/bin/sh\necho broken installation >&2\nexit 1\n"), 0o755),
+		// Without TLS sluice cannot make a handshake.
+		os.WriteFile(config, []byte(`{"https": {"port": 1, "cert": "/nowhere"}}`), 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", fake+":"+os.Getenv("PATH"))
+	page := samplePage(t)
+	var out, errOut bytes.Buffer
+	status := run(t.Context(), []string{
+		"-short", "-results", t.TempDir(), "-work", "handshake,small", "-contestants", "sluice,nginx,haproxy",
+		"-config", config, "-page", page, "-sluice", buildSluice(t),
+	}, &out, &errOut)
+	if status != exitFailed {
+		t.Errorf("status %d, want %d", status, exitFailed)
+	}
+	for _, want := range []string{"work small: start haproxy: ", "broken installation", "work handshake: start sluice: "} {
+		if !strings.Contains(errOut.String(), want) || !strings.Contains(out.String(), want) {
+			t.Errorf("the errors or the output do not contain %q:\n%s\n%s", want, &errOut, &out)
+		}
+	}
+	text := readFile(t, page)
+	if !strings.Contains(text, "| small | nginx |") || strings.Contains(text, "| small | haproxy |") {
+		t.Errorf("the page lacks who was measured, or has who was not:\n%s", text)
 	}
 }
 
@@ -153,8 +189,8 @@ func TestShort_GrowthWithoutErrors(t *testing.T) {
 	needTools(t, "wrk", "nginx", "redis-server")
 	page := samplePage(t)
 	_, r := runShort(t, "-scenario", "growth", "-series", "backends", "-page", page, "-sluice", buildSluice(t))
-	if r.Growth == nil || len((*r.Growth)["backends"]) != 2 {
-		t.Fatalf("result %+v, want two points", r.Growth)
+	if len(r.Growth["backends"].Points) != 2 {
+		t.Fatalf("result %+v, want two points", r.Growth["backends"])
 	}
 	if text := readFile(t, page); !strings.Contains(text, "| backends of the host |") {
 		t.Errorf("the page lacks the table:\n%s", text)

@@ -18,7 +18,7 @@ http {
   proxy_max_temp_file_size 0;
 {{- if .Map}}
   map_hash_max_size 4194304;
-  map_hash_bucket_size 128;
+  map_hash_bucket_size 256;
   map $http_host $pool { include {{.Map}}; }
 {{- end}}
   upstream backend {
@@ -28,7 +28,7 @@ http {
     keepalive_timeout 300s;
   }
   server {
-    listen 127.0.0.1:{{.Port}}{{if .TLS}} ssl{{end}} backlog=4096;
+    listen 127.0.0.1:{{.Port}}{{if .TLS}} ssl{{end}}{{if .HTTP2}} http2{{end}} backlog=4096;
 {{- if .TLS}}
     ssl_certificate {{.Cert}};
     ssl_certificate_key {{.Key}};
@@ -55,8 +55,8 @@ http {
 
 // nginxMaker starts nginx with one worker per core; logFormat is the format and options of its
 // access log; empty = no log.
-func nginxMaker(name, logFormat string) maker {
-	return func(ctx context.Context, s *site, w work, _ *options) (*contestant, error) {
+func nginxMaker(logFormat string) maker {
+	return func(ctx context.Context, s *site, w work, _ *options, name string) (*contestant, error) {
 		port, err := freePort()
 		if err != nil {
 			return nil, err
@@ -64,21 +64,21 @@ func nginxMaker(name, logFormat string) maker {
 		c := &contestant{name: name, url: proxyURL(w, port)}
 		accessLog := "off"
 		if logFormat != "" {
-			c.logFile = s.path(name + ".log")
+			c.logFile = s.fileOf(name, ".log")
 			accessLog = c.logFile + " " + logFormat
 		}
 		hostMap := ""
 		if w.hosts > 1 {
-			hostMap = s.path(name + ".map")
+			hostMap = s.fileOf(name, ".map")
 			if err := writeHostMap(hostMap, w.hosts, "backend;"); err != nil {
 				return nil, err
 			}
 		}
-		config := s.path(name + ".conf")
+		config := s.fileOf(name, ".conf")
 		err = writeTemplate(config, nginxTemplate, map[string]any{
-			"Root": os.Geteuid() == 0, "Workers": proxyWorkers(), "Dir": s.dir, "Name": name,
+			"Root": os.Geteuid() == 0, "Workers": proxyWorkers(), "Dir": s.dir, "Name": fileName(name),
 			"Log": accessLog, "Map": hostMap, "Backend": s.backendPort(w), "Port": port, "WebSocket": w.webSocket,
-			"TLS": w.tls, "Cert": s.certFile, "Key": s.keyFile,
+			"TLS": w.encrypted(), "HTTP2": w.http2, "Cert": s.certFile, "Key": s.keyFile,
 		})
 		if err != nil {
 			return nil, err

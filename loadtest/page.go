@@ -1,7 +1,10 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 )
@@ -34,4 +37,29 @@ func saveText(path, content string) error {
 		return fmt.Errorf("save %s: %w", path, err)
 	}
 	return nil
+}
+
+// loadRecords reads a file that saveRecords wrote into to, a pointer to a map; a file that does not
+// exist adds nothing.
+func loadRecords(file string, to any) error {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("load records: %w", err)
+	}
+	if err := json.Unmarshal(text, to); err != nil {
+		return fmt.Errorf("load records: %s: %w (delete it to begin anew)", file, err)
+	}
+	return nil
+}
+
+// saveRecords keeps what a page is made from, so that a part of it can be measured anew by itself.
+func saveRecords(file string, records any) error {
+	text, err := json.MarshalIndent(records, "", "  ")
+	if err != nil {
+		return fmt.Errorf("save records: %w", err)
+	}
+	return saveText(file, string(text)+"\n")
 }

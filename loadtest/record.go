@@ -1,11 +1,7 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -42,8 +38,22 @@ type row struct {
 	CPURatio   float64      `json:"cpu_ratio"`
 	RateRatio  float64      `json:"rate_ratio"`
 	P99Ratio   float64      `json:"p99_ratio"`
+	CPURange   span         `json:"cpu_ratio_range"` // smallest and largest of the rounds
+	RateRange  span         `json:"rate_ratio_range"`
+	P99Range   span         `json:"p99_ratio_range"`
+	OneHost    *hostsGrowth `json:"beside_one_host,omitempty"`
 	Changes    float64      `json:"route_changes_per_second,omitempty"`
 	Idle       *idleFigures `json:"idle,omitempty"`
+}
+
+// span is a smallest and a largest value.
+type span [2]float64
+
+// hostsGrowth is what many hosts cost a contestant as a multiple of what one host costs it, round by
+// round.
+type hostsGrowth struct {
+	CPURatio float64 `json:"cpu_ratio"`
+	CPURange span    `json:"cpu_ratio_range"`
 }
 
 func cpuOf(s sample) float64  { return s.CPUMicros }
@@ -51,17 +61,18 @@ func rateOf(s sample) float64 { return s.Rate }
 func p99Of(s sample) float64  { return s.P99Millis }
 
 // newRecord sums up the samples of one kind of work.
-func newRecord(o *options, m machine, samples []sample) record {
+func newRecord(o *options, m machine, w work, samples []sample) record {
 	r := record{
 		Machine: m.brief(), Versions: m.programs(), Time: m.Time,
-		Rounds: 1 + samples[len(samples)-1].Round, Duration: o.duration.String(), Connections: o.connections,
+		Rounds: 1 + samples[len(samples)-1].Round, Duration: o.duration.String(), Connections: w.connections(o),
 	}
 	names := whoOf(samples)
 	for _, name := range names {
 		mid := func(of func(sample) float64) float64 { return median(column(samples, name, of)) }
-		to := func(of func(sample) float64) float64 {
-			return ratio(column(samples, names[0], of), column(samples, name, of)).median
+		to := func(of func(sample) float64) spread {
+			return ratio(column(samples, names[0], of), column(samples, name, of))
 		}
+		cpu, rate, p99 := to(cpuOf), to(rateOf), to(p99Of)
 		one := row{
 			Contestant: name, CPUMicros: mid(cpuOf), Rate: mid(rateOf), P99Millis: mid(p99Of),
 			P50Millis:  mid(func(s sample) float64 { return s.P50Millis }),
@@ -69,7 +80,9 @@ func newRecord(o *options, m machine, samples []sample) record {
 			MemoryMiB:  mid(func(s sample) float64 { return s.MemoryMiB }),
 			Changes:    mid(func(s sample) float64 { return s.Changes }),
 			Errors:     errorsOf(samples, name),
-			CPURatio:   to(cpuOf), RateRatio: to(rateOf), P99Ratio: to(p99Of),
+			CPURatio:   cpu.median, RateRatio: rate.median, P99Ratio: p99.median,
+			CPURange: cpu.span(), RateRange: rate.span(), P99Range: p99.span(),
+			OneHost: besideOneHost(samples, name),
 		}
 		// The first round's idle connections came to a proxy that had never had as many.
 		first := slices.IndexFunc(samples, func(s sample) bool { return s.Contestant == name })
@@ -79,28 +92,13 @@ func newRecord(o *options, m machine, samples []sample) record {
 	return r
 }
 
-// loadRecords reads the file; one that does not exist holds nothing.
-func loadRecords(file string) (records, error) {
-	all := records{}
-	text, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return all, nil
+// besideOneHost compares a contestant with itself; nil if it did not take part with one host.
+func besideOneHost(samples []sample, name string) *hostsGrowth {
+	if !slices.Contains(whoOf(samples), name+oneHost) {
+		return nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("load records: %w", err)
-	}
-	if err := json.Unmarshal(text, &all); err != nil {
-		return nil, fmt.Errorf("load records: %s: %w (delete it to begin anew)", file, err)
-	}
-	return all, nil
-}
-
-func (all records) save(file string) error {
-	text, err := json.MarshalIndent(all, "", "  ")
-	if err != nil {
-		return fmt.Errorf("save records: %w", err)
-	}
-	return saveText(file, string(text)+"\n")
+	cpu := ratio(column(samples, name, cpuOf), column(samples, name+oneHost, cpuOf))
+	return &hostsGrowth{CPURatio: cpu.median, CPURange: cpu.span()}
 }
 
 // of returns the contestant's row; ok is false if it took no part.
@@ -122,6 +120,9 @@ func (all records) picture() string {
 		}
 		group := chart.Group{Title: w.title}
 		for i, one := range r.Rows {
+			if strings.HasSuffix(one.Contestant, oneHost) {
+				continue // The page has a table for these.
+			}
 			group.Bars = append(group.Bars, chart.Bar{Name: one.Contestant, Value: one.CPUMicros, Ours: i == 0})
 		}
 		figure.Groups = append(figure.Groups, group)
@@ -133,8 +134,11 @@ func (all records) picture() string {
 func (all records) text() string {
 	var b strings.Builder
 	all.writeRatios(&b)
+	all.writeHosts(&b)
+	all.writeChurn(&b)
 	b.WriteString("\n![CPU time per request, by kind of work](rivals.svg)\n\n")
 	all.writeIdle(&b)
+	all.writeTargets(&b)
 	b.WriteString("All figures, closed loop: medians of the rounds.\n\n" +
 		"| work | | CPU µs/request | requests/s | p50 ms | p99 ms | p99.9 ms | memory MiB | errors |\n" +
 		"|---|---|---|---|---|---|---|---|---|\n")
@@ -185,11 +189,50 @@ func (all records) writeRatios(b *strings.Builder) {
 		}
 		b.WriteString("\n")
 	})
+}
+
+// writeHosts writes what many hosts cost everyone beside one.
+func (all records) writeHosts(b *strings.Builder) {
+	columns := []string{"sluice", "nginx+log", "haproxy+log"}
+	var lines strings.Builder
+	all.each(func(w work, r record) {
+		if !w.besideOne || r.Rows[0].OneHost == nil {
+			return
+		}
+		fmt.Fprintf(&lines, "| %s |", w.title)
+		for _, name := range columns {
+			if one, ok := r.of(name); ok && one.OneHost != nil {
+				fmt.Fprintf(&lines, " %s |", withRange(one.OneHost.CPURatio, one.OneHost.CPURange))
+			} else {
+				lines.WriteString(" – |")
+			}
+		}
+		lines.WriteString("\n")
+	})
+	if lines.Len() == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\nEach of them as a multiple of itself with one host, in the same rounds and asked by the same "+
+		"generator, with the smallest and the largest of the rounds:\n\n| CPU time per request | %s |\n"+
+		"|---|---|---|---|\n%s", strings.Join(columns, " | "), lines.String())
+}
+
+// withRange writes a ratio with the range of its rounds.
+func withRange(value float64, of span) string {
+	if of[0] == of[1] {
+		return fmt.Sprintf("%.2f", value)
+	}
+	return fmt.Sprintf("%.2f (%.2f to %.2f)", value, of[0], of[1])
+}
+
+// writeChurn says what changes of routes cost.
+func (all records) writeChurn(b *strings.Builder) {
 	all.each(func(w work, r record) {
 		if rest, ok := r.of(atRest); ok {
-			fmt.Fprintf(b, "\nWhile %.0f of %d routes change each second a small GET costs %.2f of what it costs while "+
-				"nothing changes, the reading of the changed routes included.\n",
-				r.Rows[0].Changes, w.hosts, rest.CPURatio)
+			fmt.Fprintf(b, "\nWhile %.0f of %d routes change each second a small GET costs %s of what it costs while "+
+				"nothing changes, the reading of the changed routes included. The others have nothing to put beside that: "+
+				"there each change is a new map and a reload.\n",
+				r.Rows[0].Changes, w.hosts, withRange(rest.CPURatio, rest.CPURange))
 		}
 	})
 }
@@ -227,19 +270,10 @@ func (all records) writeIdle(b *strings.Builder) {
 
 // writeOrigins says what was measured when, on what and how.
 func (all records) writeOrigins(b *strings.Builder) {
-	type origin struct{ words, names string }
-	var origins []origin
+	var origins origins
 	all.each(func(w work, r record) {
-		words := fmt.Sprintf("%s; %s; %d connections, medians of %d interleaved rounds of %s", r.Machine,
-			strings.Join(r.Versions, ", "), r.Connections, r.Rounds, r.Duration)
-		i := slices.IndexFunc(origins, func(one origin) bool { return one.words == words })
-		if i < 0 {
-			origins = append(origins, origin{words, w.name})
-		} else {
-			origins[i].names += ", " + w.name
-		}
+		origins.add(fmt.Sprintf("%s; %s; %d connections, medians of %d interleaved rounds of %s", r.Machine,
+			strings.Join(r.Versions, ", "), r.Connections, r.Rounds, r.Duration), w.name)
 	})
-	for _, one := range origins {
-		fmt.Fprintf(b, "Measured on %s: %s.\n", one.words, one.names)
-	}
+	origins.write(b)
 }

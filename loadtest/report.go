@@ -15,7 +15,7 @@ import (
 // of the others.
 func printWork(out io.Writer, o *options, w work, samples []sample) {
 	fmt.Fprintf(out, "\n%s: %d connections, %v a measurement, medians of interleaved rounds: %d\n",
-		w.title, o.connections, o.duration, o.rounds)
+		w.title, w.connections(o), o.duration, 1+samples[len(samples)-1].Round)
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	printTitles(t)
 	fmt.Fprintln(t, "errors\t")
@@ -87,7 +87,7 @@ type results struct {
 	Routes  *routeResult      `json:"route_changes,omitempty"`
 	Memory  *memoryResult     `json:"memory,omitempty"`
 	Latency *latencyResult    `json:"latency,omitempty"`
-	Growth  *growthResult     `json:"growth,omitempty"`
+	Growth  growthRecords     `json:"growth,omitempty"`
 }
 
 // describe lists the options that a reader of results needs.

@@ -11,12 +11,17 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"text/template"
 	"time"
 )
 
-// readyTimeout bounds the time from a program's start to its first answer.
-const readyTimeout = 30 * time.Second
+// readyTimeout bounds the time from a program's start to its first answer, readyPerHost what each name
+// that it routes may add to that.
+const (
+	readyTimeout = 30 * time.Second
+	readyPerHost = 60 * time.Microsecond
+)
 
 // site is what all contestants share: a directory, a certificate, and one nginx worker that
 // answers on two ports as two backends.
@@ -70,7 +75,7 @@ func (s *site) prepare() error {
 	if err := os.Mkdir(s.path("www"), 0o755); err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
-	files := map[string]int{"10k": tenKBytes, "1m": oneMBytes}
+	files := map[string]int{"10k": tenKBytes, "1m": oneMBytes, "10m": tenMBytes}
 	for _, size := range bodySizes {
 		files[fmt.Sprintf("b%d", size)] = size
 	}
@@ -93,6 +98,12 @@ func (s *site) prepare() error {
 func (s *site) path(elem ...string) string {
 	return filepath.Join(append([]string{s.dir}, elem...)...)
 }
+
+// fileOf is the path of a file that belongs to one entrant.
+func (s *site) fileOf(name, extension string) string { return s.path(fileName(name) + extension) }
+
+// fileName makes a name that may stand in any configuration unquoted.
+func fileName(name string) string { return strings.ReplaceAll(name, " ", "-") }
 
 // backendTemplate makes the one-worker nginx behind every contestant. /who tells the port: it
 // shows where a request went.

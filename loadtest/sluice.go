@@ -21,7 +21,7 @@ func startSluice(ctx context.Context, s *site, w work, o *options, name, binary 
 	if err != nil {
 		return nil, fmt.Errorf("start redis-server: %w", err)
 	}
-	c := &contestant{name: name, logFile: s.path(name + ".log"), redis: redis}
+	c := &contestant{name: name, logFile: s.fileOf(name, ".log"), redis: redis}
 	err = seedRoutes(redis, w.hosts, s.backendURLs(w))
 	if err == nil {
 		err = c.launch(s, w, o, binary, redis.URL())
@@ -55,7 +55,7 @@ func (c *contestant) launch(s *site, w work, o *options, binary, driver string) 
 	if err != nil {
 		return err
 	}
-	file := s.path(c.name + ".json")
+	file := s.fileOf(c.name, ".json")
 	if err := os.WriteFile(file, text, 0o644); err != nil {
 		return fmt.Errorf("write configuration: %w", err)
 	}
@@ -81,7 +81,7 @@ func (c *contestant) config(s *site, w work, driver string, port, adminPort int)
 		config["cache"] = map[string]any{"maxUnknownHosts": w.unknown}
 	}
 	plain := port
-	if w.tls {
+	if w.encrypted() {
 		var err error
 		if plain, err = freePort(); err != nil {
 			return nil, err

@@ -74,6 +74,9 @@ func ratio(subject, rival []float64) spread {
 	return spread{median(ratios), slices.Min(ratios), slices.Max(ratios), len(ratios)}
 }
 
+// span is the range.
+func (s spread) span() span { return span{s.min, s.max} }
+
 // String is the median, with the range if there is one.
 func (s spread) String() string {
 	switch s.rounds {

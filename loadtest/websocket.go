@@ -12,10 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"sync"
 	"time"
-
-	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"sluice/internal/backendtest"
 )
@@ -109,67 +106,56 @@ func echo(conn net.Conn, r *bufio.Reader, frame []byte) (time.Duration, error) {
 	return time.Since(start), nil
 }
 
+// tunnel is one WebSocket and its reader.
+type tunnel struct {
+	conn net.Conn
+	r    *bufio.Reader
+}
+
+// openTunnel opens a WebSocket that lasts until a while after end.
+func openTunnel(addr string, end time.Time) (*tunnel, error) {
+	conn, err := net.DialTimeout("tcp", addr, answerTimeout)
+	if err != nil {
+		return nil, err
+	}
+	t := &tunnel{conn, bufio.NewReader(conn)}
+	if err := errors.Join(conn.SetDeadline(end.Add(answerTimeout)), upgrade(conn, t.r, hostName(0))); err != nil {
+		_ = conn.Close() // The error that matters is the one above.
+		return nil, err
+	}
+	return t, nil
+}
+
 // runWebSocket sends messages over the given number of tunnels, one at a time on each, and reports
 // them as wrk reports requests.
-func runWebSocket(ctx context.Context, s *site, to string, connections int, duration time.Duration) (report, error) {
+func runWebSocket(ctx context.Context, s *site, to string, connections int, duration time.Duration, begin func() error,
+) (report, error) {
 	where, err := url.Parse(to)
 	if err != nil {
 		return report{}, err
 	}
-	running, stop := context.WithTimeout(ctx, duration)
-	defer stop()
-	var (
-		all       sync.WaitGroup
-		mu        sync.Mutex
-		errs      []error
-		histogram = newHistogram()
-		start     = time.Now()
-	)
-	for range connections {
-		all.Go(func() {
-			own := newHistogram()
-			err := talkUntil(running, s, where.Host, own)
-			mu.Lock()
-			defer mu.Unlock()
-			histogram.Merge(own)
-			if err != nil {
-				errs = append(errs, err)
-			}
-		})
-	}
-	all.Wait()
-	if ctx.Err() != nil {
-		return report{}, ctx.Err()
-	}
-	if histogram.TotalCount() == 0 {
-		return report{}, fmt.Errorf("run WebSockets: no message came back: %w", errors.Join(errs...))
-	}
-	r := reportOf(histogram, time.Since(start))
-	r.Errors.Read = int64(len(errs))
-	return r, nil
-}
-
-// talkUntil has messages echoed over one tunnel until ctx ends.
-func talkUntil(ctx context.Context, s *site, addr string, latencies *hdrhistogram.Histogram) error {
-	conn, err := net.DialTimeout("tcp", addr, answerTimeout)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline.Add(answerTimeout)); err != nil {
-		return err
-	}
-	r := bufio.NewReader(conn)
-	if err := upgrade(conn, r, hostName(0)); err != nil {
-		return err
-	}
-	for ctx.Err() == nil {
-		took, err := echo(conn, r, s.frame)
-		if err != nil {
-			return err
+	tunnels := make([]*tunnel, connections)
+	for i := range tunnels {
+		if tunnels[i], err = openTunnel(where.Host, time.Now().Add(answerTimeout+duration)); err != nil {
+			return report{}, fmt.Errorf("open WebSocket %d of %d: %w", i+1, connections, err)
 		}
-		count(latencies, took)
+		defer tunnels[i].conn.Close()
 	}
-	return nil
+	if err := begin(); err != nil {
+		return report{}, err
+	}
+	r, err := runWorkers(ctx, connections, duration, func(running context.Context, i int, count func(time.Duration)) error {
+		for running.Err() == nil {
+			took, err := echo(tunnels[i].conn, tunnels[i].r, s.frame)
+			if err != nil {
+				return err
+			}
+			count(took)
+		}
+		return nil
+	})
+	if err != nil {
+		return report{}, fmt.Errorf("run WebSockets: %w", err)
+	}
+	return r, nil
 }
