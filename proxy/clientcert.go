@@ -8,15 +8,23 @@ import (
 	"encoding/hex"
 )
 
-// clientCertFields returns the field lines that tell a backend which certificate the client of a connection has proved
-// to hold, an empty slice if it has none, and nil if the listener does not ask. They are made once per connection.
-// Client-Cert is that of RFC 9440.
+// clientCertFields returns the certFields of an accepted connection.
 func (a *acceptedConn) clientCertFields() []byte {
 	t, ok := a.rw.(*tls.Conn)
 	if !ok || a.bind.tls.ClientAuth == tls.NoClientCert {
 		return nil
 	}
 	state := t.ConnectionState()
+	return certFields(a.bind.tls, &state)
+}
+
+// certFields returns the field lines that tell a backend which certificate the client of a connection has proved to
+// hold, an empty slice if it has none, and nil if the listener does not ask. They are made once per connection.
+// Client-Cert is that of RFC 9440.
+func certFields(listener *tls.Config, state *tls.ConnectionState) []byte {
+	if listener.ClientAuth == tls.NoClientCert {
+		return nil
+	}
 	if len(state.VerifiedChains) == 0 {
 		return []byte{}
 	}

@@ -132,7 +132,8 @@ func suitsHTTP2(suites []uint16) bool {
 func (s *Server) serveH2(a *acceptedConn, t *tls.Conn) {
 	defer s.survive("connection", a.link.reset)
 	state := t.ConnectionState()
-	c := &h2Conn{Conn: t, link: a.link, state: &state, mux: newMuxConn(s, a, state.ServerName)}
+	mux := newMuxConn(s, a.bind, a.link, a.addr, a.clientCertFields(), state.ServerName)
+	c := &h2Conn{Conn: t, link: a.link, state: &state, mux: mux}
 	c.meter.init(s)
 	h, err := s.h2.acquire(s, s.config())
 	if err != nil {

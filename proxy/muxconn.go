@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 )
@@ -12,11 +13,11 @@ import (
 // muxConn is a client connection that carries many requests at once, as the proxy sees it: who the client is, which
 // streams run, and which names the connection may be used for. The library that speaks the protocol owns the rest.
 type muxConn struct {
-	srv   *Server
-	bind  *boundListener
-	link  *link
-	sni   []byte // the name that the handshake asked for, in lower case; nil = none
-	state atomic.Pointer[connView]
+	srv    *Server
+	bind   *boundListener
+	client net.Conn // tells certificates who asks
+	sni    []byte   // the name that the handshake asked for, in lower case; nil = none
+	state  atomic.Pointer[connView]
 
 	mu      sync.Mutex
 	streams []*stream
@@ -32,14 +33,16 @@ type connView struct {
 	peer peerInfo
 }
 
-func newMuxConn(s *Server, a *acceptedConn, sni string) *muxConn {
-	m := &muxConn{srv: s, bind: a.bind, link: a.link}
+// newMuxConn makes the connection of the client at addr whose handshake asked for sni; cert is what backends hear of
+// its certificate (certFields).
+func newMuxConn(s *Server, bind *boundListener, client net.Conn, addr netip.Addr, cert []byte, sni string) *muxConn {
+	m := &muxConn{srv: s, bind: bind, client: client}
 	m.empty = sync.NewCond(&m.mu)
 	if sni != "" {
 		m.sni = bytes.ToLower(bytes.TrimSuffix([]byte(sni), []byte(".")))
 	}
-	peer := newPeerInfo(a.addr, false, a.bind.proto(), a.bind.port)
-	peer.cert = a.clientCertFields()
+	peer := newPeerInfo(addr, false, bind.proto(), bind.port)
+	peer.cert = cert
 	m.look(s.config(), peer)
 	return m
 }
@@ -127,7 +130,7 @@ func (m *muxConn) covers(host []byte) bool {
 		return known
 	}
 	if leaf == nil {
-		leaf = m.bind.certificate(string(m.sni), m.link) // It may ask the store: no lock is held.
+		leaf = m.bind.certificate(string(m.sni), m.client) // It may ask the store: no lock is held.
 	}
 	known = leaf != nil && leaf.VerifyHostname(string(host)) == nil
 	m.mu.Lock()
