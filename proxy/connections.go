@@ -72,6 +72,13 @@ func (cs *connections) beginIP(a netip.Addr, limit int) bool {
 	return true
 }
 
+// countIP returns how many connections of an address are counted.
+func (cs *connections) countIP(a netip.Addr) int {
+	cs.ipMu.Lock()
+	defer cs.ipMu.Unlock()
+	return cs.ips[a]
+}
+
 func (cs *connections) endIP(a netip.Addr) {
 	cs.ipMu.Lock()
 	defer cs.ipMu.Unlock()

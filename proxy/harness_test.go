@@ -133,7 +133,26 @@ func (e *edge) start(s *setup) {
 		e.server.ParkAfter(s.park)
 	}
 	go func() { e.served <- e.server.Serve(ln, s.bind) }()
+	if s.bind.HTTP3 {
+		e.startQUIC(s)
+	}
 	t.Cleanup(e.cut)
+}
+
+// startQUIC serves HTTP/3 on the same port.
+func (e *edge) startQUIC(s *setup) {
+	e.t.Helper()
+	pc, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: e.port})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- e.server.ServeQUIC(pc, s.bind, 0) }()
+	e.t.Cleanup(func() { // After cut, which is registered later.
+		if err := <-done; !errors.Is(err, proxy.ErrServerClosed) {
+			e.t.Errorf("serve quic: %v", err)
+		}
+	})
 }
 
 // cut ends the edge at once: tests may leave connections open.

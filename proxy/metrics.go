@@ -67,6 +67,12 @@ type proxyMetrics struct {
 	h2Errors      [2]*metrics.Counter
 	floods        [floodCount]*metrics.Counter
 
+	h3Connections *metrics.Counter
+	h3Requests    *metrics.Counter
+	h3Errors      [2]*metrics.Counter // connection, stream
+	h3Floods      [floodCount]*metrics.Counter
+	h3Retries     *metrics.Counter
+
 	pools   atomic.Int64
 	streams atomic.Int64 // requests under way on connections that carry many
 }
@@ -123,6 +129,7 @@ func newProxyMetrics(set *metrics.Set, s *Server) *proxyMetrics {
 		m.redirects[i] = set.NewCounter(`sluice_redirects_total{to="` + to + `"}`)
 	}
 	m.registerH2(set, s)
+	m.registerH3(set, s)
 	set.NewGauge("sluice_backend_pools", func() float64 { return float64(m.pools.Load()) })
 	set.NewGauge("sluice_connections", func() float64 { return float64(s.conns.count()) })
 	set.NewGauge("sluice_connections_parked", func() float64 { return float64(s.idle.parked()) })
@@ -146,6 +153,18 @@ func (m *proxyMetrics) registerH2(set *metrics.Set, s *Server) {
 	m.floods[floodResets] = set.NewCounter(`sluice_http2_floods_total{reason="resets"}`)
 	set.NewGauge("sluice_http2_connections", func() float64 { return float64(s.h2.count()) })
 	set.NewGauge("sluice_streams", func() float64 { return float64(m.streams.Load()) })
+}
+
+// registerH3 makes the series of HTTP/3.
+func (m *proxyMetrics) registerH3(set *metrics.Set, s *Server) {
+	m.h3Connections = set.NewCounter("sluice_http3_connections_total")
+	m.h3Requests = set.NewCounter("sluice_http3_requests_total")
+	m.h3Errors[0] = set.NewCounter(`sluice_http3_errors_total{scope="connection"}`)
+	m.h3Errors[1] = set.NewCounter(`sluice_http3_errors_total{scope="stream"}`)
+	m.h3Floods[floodControl] = set.NewCounter(`sluice_http3_floods_total{reason="control_frames"}`)
+	m.h3Floods[floodResets] = set.NewCounter(`sluice_http3_floods_total{reason="resets"}`)
+	m.h3Retries = set.NewCounter("sluice_http3_retries_total")
+	set.NewGauge("sluice_http3_connections", func() float64 { return float64(s.h3.count()) })
 }
 
 // countH2Error counts what the library says that a client did wrong.

@@ -34,6 +34,9 @@ type Bind struct {
 
 	HTTP2 bool // offer HTTP/2 beside HTTP/1.1; with TLS only
 
+	// HTTP3 says that ServeQUIC serves the same port over UDP: answers announce it (Config.AltSvc). With TLS only.
+	HTTP3 bool
+
 	// ProxyProtocol says that load balancers announce their clients with a PROXY protocol header, version 1 or 2, before
 	// anything else. It is taken from peers in Config.TrustedProxies, if the operator set them, and from loopback; other
 	// peers are clients.
@@ -55,6 +58,7 @@ type Server struct {
 	pools pools
 	edge  fasthttp.Server
 	h2    h2Servers
+	h3    h3Conns
 
 	rotation rotation
 	budget   budget
@@ -70,6 +74,8 @@ type Server struct {
 	hardClosing atomic.Bool // connections have been cut
 	stop        chan struct{}
 	stopOnce    sync.Once
+	quicStop    chan struct{} // HTTP/3 ends alone
+	quicOver    sync.Once
 	sweeper     sync.WaitGroup
 }
 
@@ -83,7 +89,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	}
 	s := &Server{
 		routes: d.Routes, log: d.Log, access: d.AccessLog, pages: d.Pages,
-		conns: newConnections(), stop: make(chan struct{}),
+		conns: newConnections(), stop: make(chan struct{}), quicStop: make(chan struct{}),
 	}
 	s.cfg.Store(&cfg)
 	var err error
@@ -192,6 +198,7 @@ func (s *Server) BeginDrain() { s.draining.Store(true) }
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.closing.Store(true)
 	s.h2.shutdown(ctx)
+	s.h3.leave()
 	err := s.edge.ShutdownWithContext(ctx)
 	if err == nil {
 		err = s.awaitParked(ctx)
@@ -227,6 +234,7 @@ func (s *Server) cut() {
 		s.idle.cut()
 		s.conns.cut()
 		s.h2.cut()
+		s.h3.cut()
 		time.Sleep(5 * time.Millisecond)
 	}
 }

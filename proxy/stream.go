@@ -133,6 +133,7 @@ func (st *stream) judge() Kind {
 	n, bad := x.req.scan(b, &rules)
 	switch {
 	case bad != 0:
+		x.req.isHead = bytes.HasPrefix(b, []byte("HEAD "))
 		return bad
 	case n != len(b):
 		return KindBadRequest

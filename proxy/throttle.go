@@ -19,6 +19,14 @@ func (l *secondLimit) allow(limit int, t instant) bool {
 	return l.events.Add(1) <= int64(limit)
 }
 
+// used returns how many events t's second has had.
+func (l *secondLimit) used(t instant) int {
+	if l.second.Load() != int64(t)/int64(time.Second) {
+		return 0
+	}
+	return int(l.events.Load())
+}
+
 // Limits of equal log lines: a burst of each kind in a window, then silence until the next one.
 const (
 	logWindow = 10 * time.Second

@@ -23,7 +23,7 @@ type version struct {
 }
 
 // versions are those that one table of tests is run over.
-var versions = []version{{"http/1.1", "HTTP/1.1"}, {"h2", "HTTP/2.0"}}
+var versions = []version{{"http/1.1", "HTTP/1.1"}, {"h2", "HTTP/2.0"}, {"h3", "HTTP/3.0"}}
 
 // overVersions runs a test once for each version.
 func overVersions(t *testing.T, f func(t *testing.T, v version)) {
@@ -47,7 +47,7 @@ func newMultiEdge(t *testing.T, routes routeList, change ...func(*setup)) (*edge
 		s.bind.TLS = &tls.Config{
 			Certificates: []tls.Certificate{cert.TLS}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 		}
-		s.bind.HTTP2 = true
+		s.bind.HTTP2, s.bind.HTTP3 = true, true
 	}}, change...)
 	return newEdge(t, routes, change...), cert
 }
@@ -61,6 +61,9 @@ type visitor struct {
 
 // visit makes a visitor. Every one has connections of its own.
 func (v version) visit(t testing.TB, e *edge, cert backendtest.Certificate) *visitor {
+	if v.name == "h3" {
+		return visitH3(t, e, cert)
+	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(v.name == "http/1.1")
 	protocols.SetHTTP2(v.name == "h2")
@@ -197,8 +200,8 @@ func TestVersions_Requests(t *testing.T) {
 		e.awaitMetric(`sluice_errors_total{cause="loop"}`, 1)
 		e.awaitMetric(`sluice_errors_total{cause="head_too_large"}`, 2)
 		e.awaitMetric(`sluice_requests_total{status="4xx"}`, 4)
-		if v.name == "h2" {
-			e.awaitMetric("sluice_http2_requests_total", float64(len(tests)))
+		if v.name != "http/1.1" {
+			e.awaitMetric(fmt.Sprintf("sluice_http%c_requests_total", v.name[1]), float64(len(tests)))
 			e.awaitMetric("sluice_streams", 0)
 		}
 	})
@@ -232,8 +235,8 @@ func TestVersions_Fields(t *testing.T) {
 				"Forwarded": "", "X_Forwarded_For": "", "Cookie": "a=1; b=2", "X-Twice": "1,2", "User-Agent": "visitor", "Proxy-Authorization": "",
 				"Te": "trailers", "Via": "1.1 edge",
 			}
-			if v.name == "h2" {
-				want["Via"] = "2.0 edge"
+			if v.name != "http/1.1" {
+				want["Via"] = v.name[1:] + ".0 edge"
 			}
 			if trusted {
 				want["X-Forwarded-For"], want["X-Forwarded-Proto"] = "192.0.2.1, 127.0.0.1", "gopher"
