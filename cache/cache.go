@@ -2,7 +2,6 @@ package cache
 
 import (
 	"context"
-	"crypto/tls"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -40,20 +39,19 @@ type Cache struct {
 	// certLimit is limit for certificates: a flood of server names must not stop hosts from being
 	// found, nor the reverse.
 	certLimit *missLimit
-	// everyone is the policy of hosts without one of their own, and base its content.
-	everyone *Policy
-	base     Policy
-	slots    chan struct{} // one per read in flight
-	turns    pace          // of names that are not known
-	marker   *marker
-	notes    *notes
+	slots     chan struct{} // one per read in flight
+	turns     pace          // of names that are not known
+	marker    *marker
+	notes     *notes
 	// newEpoch tells the index, with a capacity of 1, that one has begun.
 	newEpoch chan struct{}
 	saved    *snapshot
 	sweep    *sweeper
 
 	validity
-	ready atomic.Bool
+	// everyone is the policy of hosts without one of their own; never nil.
+	everyone atomic.Pointer[Policy]
+	ready    atomic.Bool
 	// stalled tells that a read took longer than refreshWait, and that none has succeeded since.
 	stalled atomic.Bool
 	// changes counts what a snapshot would say otherwise than the one before.
@@ -65,7 +63,7 @@ type Cache struct {
 	flights      flights[settled]
 	pushed       *recent[struct{}]
 	heard        *recent[announcement]
-	certificates *hashTable[tls.Certificate]
+	certificates *hashTable[certificate]
 	policies     *hashTable[Policy]
 	// resolutions shares what names without a list resolved to.
 	resolutions resolutions
@@ -147,11 +145,7 @@ func New(o Options) (*Cache, error) {
 	c.gen.Store(1)
 	c.clock.set(c.now())
 	c.rules.Store(1)
-	if len(o.Policy) > 0 {
-		// Options.check has seen that nothing is wrong with them.
-		c.everyone = newPolicy(Policy{}, o.Policy, func(error) {})
-		c.base = *c.everyone
-	}
+	c.everyone.Store(newPolicy(nil, o.Policy, func(error) {})) // Options.check has seen that nothing is wrong.
 	c.certificates = newHashTable(c, certificateFamily, o.MaxCertificates, c.parseCertificate)
 	c.policies = newHashTable(c, policyFamily, o.MaxHosts, c.parsePolicy)
 	c.policies.depends = c.policyChanged

@@ -36,13 +36,16 @@ func (c *Cache) Certificate(name string, client netip.Addr) *tls.Certificate {
 	}
 	now := time.Now()
 	var spare *tls.Certificate
-	passes := func(name string, cert *tls.Certificate) bool {
-		err := certs.CheckDates(cert.Leaf, now)
+	passes := func(name string, k *certificate) bool {
+		cert, err := k.get()
+		if err == nil {
+			err = certs.CheckDates(cert.Leaf, now)
+		}
 		if err == nil {
 			return true
 		}
 		c.noteHash(certificateFamily, name, err)
-		if spare == nil {
+		if spare == nil && errors.Is(err, certs.ErrDates) {
 			spare = cert
 		}
 		return false
@@ -51,7 +54,7 @@ func (c *Cache) Certificate(name string, client netip.Addr) *tls.Certificate {
 	h, err := c.certificates.first(names, limited, passes)
 	switch {
 	case h != nil:
-		return h.content
+		return h.content.parsed
 	case errors.Is(err, ErrLookupLimited):
 		c.m.certsLimited.Inc()
 	case err != nil:
@@ -79,7 +82,7 @@ func isServerName(name string) bool {
 }
 
 // parseCertificate makes a certificate of a hash.
-func (c *Cache) parseCertificate(name string, fields map[string]string) (*tls.Certificate, error) {
+func (c *Cache) parseCertificate(name string, fields map[string]string) (*certificate, error) {
 	for field := range fields {
 		if field != certificateField && field != keyField {
 			c.noteHash(certificateFamily, name, unknownField(field))
@@ -89,7 +92,7 @@ func (c *Cache) parseCertificate(name string, fields map[string]string) (*tls.Ce
 	if err != nil {
 		return nil, err
 	}
-	return cert, certs.Covers(cert, name)
+	return &certificate{parsed: cert}, certs.Covers(cert, name)
 }
 
 // unknownField is a field that means nothing in its family.

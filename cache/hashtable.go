@@ -335,6 +335,9 @@ func (t *hashTable[T]) settle(f *flight[*hash[T]], r *hashReading, content *T, s
 	if f.dirty || h.epoch == 0 && old != nil && old.epoch == c.epoch.Load() {
 		return h
 	}
+	if old == nil && h.content != nil || old != nil && old.content != h.content {
+		c.noteHashChange(t.family)
+	}
 	unannounced := old != nil && old.epoch == h.epoch && old.content != h.content
 	t.keep(f.name, h, exists, now)
 	if unannounced {
@@ -358,6 +361,13 @@ func (t *hashTable[T]) keep(name string, h *hash[T], exists bool, now int64) {
 		t.evict()
 	}
 	t.present[name] = h
+}
+
+// noteHashChange counts a change of a family's contents, if a snapshot would tell.
+func (c *Cache) noteHashChange(f family) {
+	if f != certificateFamily || c.o.SnapshotKeys {
+		c.changes.Add(1)
+	}
 }
 
 // count returns how many hashes are kept.

@@ -66,9 +66,21 @@ type indexed interface {
 	nameIndex() *nameIndex
 	// changed marks what depends on a name.
 	changed(name string)
+	// prune forgets what the index, which is complete, says does not exist any more.
+	prune()
 }
 
 func (t *hashTable[T]) nameIndex() *nameIndex { return &t.index }
+
+func (t *hashTable[T]) prune() {
+	torn := t.c.now() - int64(t.c.o.TornWriteGrace)
+	for name, h := range t.present {
+		if _, ok := t.index.names[name]; !ok && h.epoch != t.index.epoch && h.pushed < torn {
+			delete(t.present, name)
+			t.c.noteHashChange(t.family)
+		}
+	}
+}
 
 // tables returns the tables of hashes by family.
 func (c *Cache) tables() [families]indexed {
@@ -146,6 +158,7 @@ func (c *Cache) buildIndex(ctx context.Context, epoch uint64) error {
 				t.changed(name) // It came into being unannounced.
 			}
 		}
+		t.prune() // A snapshot would go on telling of them, and of their keys.
 	}
 	return err
 }

@@ -63,11 +63,14 @@ type Options struct {
 	// policy overrides single fields of it.
 	Policy map[string]string
 
-	// Snapshot is a file to keep the routes in, for a start without the store; empty means none. It
+	// Snapshot is a file to keep routes and policies in, for a start without the store; empty means none. It
 	// is written when something changed, at most every 2 s, with at most a twentieth of one core's
 	// time and 2 MiB per second in the long run, and at Close. A file that is not a snapshot is
 	// never overwritten. It has no meaning with a routes file.
 	Snapshot string
+	// SnapshotKeys has the snapshot hold the certificates in use with their keys. A file whose mode is
+	// wider than 0600, or that belongs to another user, is then not loaded.
+	SnapshotKeys bool
 
 	// Own tells whether an address is a listener of this process; such a backend would loop and is
 	// refused when a list is parsed. nil means that no address is. It must be safe for concurrent

@@ -3,10 +3,11 @@ package cache
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 )
 
-// Policy is what the store and the configuration say about a host beside its backends. It is
-// immutable, and shared by all hosts that it is for.
+// Policy is what the store and the configuration say about a host beside its backends. What is
+// exported of it is immutable, and shared by all hosts that it is for.
 type Policy struct {
 	// RedirectHTTPS sends clients that come by plain HTTP to https.
 	RedirectHTTPS bool
@@ -20,12 +21,22 @@ type Policy struct {
 
 	// alone is the extra of names that have this policy and nothing else.
 	alone *extra
+	// base is the policy of all hosts that this one was made on, nil for such a one itself, and packed
+	// the fields that were applied to it, as packFields writes them.
+	base   *Policy
+	packed string
+	// newer is this one on another base; nil while none was asked for.
+	newer atomic.Pointer[Policy]
 }
 
-// newPolicy returns a copy of base that fields were applied to. mistake is called for each field that
-// is unknown or cannot be used; the others count.
-func newPolicy(base Policy, fields map[string]string, mistake func(error)) *Policy {
-	p := &base
+// newPolicy returns a policy like base that fields were applied to; nil is the base of a policy of
+// all hosts. mistake is called for each field that is unknown or cannot be used; the others count.
+func newPolicy(base *Policy, fields map[string]string, mistake func(error)) *Policy {
+	p := &Policy{base: base, packed: packFields(fields)}
+	if base != nil {
+		p.RedirectHTTPS, p.MovedPermanently = base.RedirectHTTPS, base.MovedPermanently
+		p.HSTS, p.CanonicalHost = base.HSTS, base.CanonicalHost
+	}
 	left := len(fields)
 	for _, k := range policyKeys {
 		text, ok := fields[k.Name]
@@ -67,13 +78,44 @@ func (e fieldError) Error() string { return fmt.Sprintf("%s is ignored: %v", e.n
 
 // CheckPolicy says what is wrong with policies for all hosts, as Options.Policy takes them.
 func CheckPolicy(fields map[string]string) (err error) {
-	newPolicy(Policy{}, fields, func(mistake error) { err = mistake })
+	newPolicy(nil, fields, func(mistake error) { err = mistake })
 	return err
+}
+
+// SetPolicy replaces the policy for all hosts, as Options.Policy gives it. It counts at once, for
+// policies of hosts that leave something to it too, and also while the store is away. An error says
+// what is wrong with it; then nothing changes. It is safe for concurrent use.
+func (c *Cache) SetPolicy(fields map[string]string) error {
+	if err := CheckPolicy(fields); err != nil {
+		return err
+	}
+	c.everyone.Store(newPolicy(nil, fields, func(error) {}))
+	return nil
+}
+
+// Policy returns what holds for the host of a route beside its backends, by what the policy for all
+// hosts says now. It is never nil and must not be changed. It does not allocate, but for the first
+// use of a host's own policy after SetPolicy.
+func (c *Cache) Policy(r *Route) *Policy {
+	everyone := c.everyone.Load()
+	if r.extra == nil || r.extra.policy == nil {
+		return everyone
+	}
+	p := r.extra.policy
+	if p.base == everyone {
+		return p // Fast path.
+	}
+	if n := p.newer.Load(); n != nil && n.base == everyone {
+		return n
+	}
+	n := newPolicy(everyone, unpackFields(p.packed), func(error) {}) // What is wrong with the fields was said before.
+	p.newer.Store(n)
+	return n
 }
 
 // parsePolicy makes a policy of a hash.
 func (c *Cache) parsePolicy(name string, fields map[string]string) (*Policy, error) {
-	return newPolicy(c.base, fields, func(err error) { c.noteHash(policyFamily, name, err) }), nil
+	return newPolicy(c.everyone.Load(), fields, func(err error) { c.noteHash(policyFamily, name, err) }), nil
 }
 
 // policyNames returns the names under which a policy for host may stand, in the order in which they
@@ -86,12 +128,12 @@ func policyNames(host string) []string {
 // holds a port (planb) has none.
 func hasPolicies(name string) bool { return name[0] == '[' || strings.IndexByte(name, ':') < 0 }
 
-// policyFromMemory returns the policy of a host if memory holds all that it depends on; until is when
-// it ends by itself. mu is held.
+// policyFromMemory returns the policy of a host if memory holds all that it depends on, nil for that
+// of all hosts; until is when it ends by itself. mu is held.
 func (c *Cache) policyFromMemory(host string) (p *Policy, until int64, known bool) {
 	epoch := c.epoch.Load()
 	if c.policies.refused == epoch || c.policies.index.empty(epoch) || !hasPolicies(host) {
-		return c.everyone, never, true
+		return nil, never, true
 	}
 	now := c.now()
 	until = never
@@ -104,7 +146,7 @@ func (c *Cache) policyFromMemory(host string) (p *Policy, until int64, known boo
 			return h.content, min(until, h.until), true
 		}
 	}
-	return c.everyone, until, true
+	return nil, until, true
 }
 
 // carryPolicy gives the value of a new reading its policy, as far as memory holds it: else the one that
@@ -114,12 +156,10 @@ func (c *Cache) carryPolicy(name string, v, old *value) {
 	switch {
 	case known && v.frontend != nil:
 		v.gen, v.soft = c.rules.Load(), min(v.soft, tickUntil(until))
-	case old != nil:
+	case !known && old != nil:
 		p = old.policy()
 	}
-	if p != nil {
-		v.setPolicy(p)
-	}
+	v.setPolicy(p)
 }
 
 // findPolicy returns the policy of a host, reading what is not in memory, and when it ends by itself.
@@ -138,7 +178,7 @@ func (c *Cache) findPolicy(host string, before *Policy) (p *Policy, until int64,
 	case h != nil:
 		return h.content, h.until, err == nil
 	case err == nil:
-		return c.everyone, never, true
+		return nil, never, true
 	default:
 		return before, never, false
 	}
@@ -180,7 +220,7 @@ func (c *Cache) policyChanged(name string) {
 // extra is what few names have. It is immutable.
 type extra struct {
 	dead   *deadSet // nil means empty
-	policy *Policy  // nil means that of all hosts
+	policy *Policy  // nil means that of all hosts, as it is at the time
 }
 
 func (v *value) dead() *deadSet {

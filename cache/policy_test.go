@@ -17,10 +17,7 @@ func policyText(c *Cache, host string) string {
 	if err != nil {
 		return err.Error()
 	}
-	p := r.Policy()
-	if p == nil {
-		return "none"
-	}
+	p := c.Policy(&r)
 	var words []string
 	if p.RedirectHTTPS {
 		code := "308"
@@ -34,6 +31,9 @@ func policyText(c *Cache, host string) string {
 	}
 	if p.CanonicalHost != "" {
 		words = append(words, "canonical "+p.CanonicalHost)
+	}
+	if len(words) == 0 {
+		return "none"
 	}
 	return strings.Join(words, ", ")
 }
@@ -170,8 +170,8 @@ func TestPolicy_NameWithAPort(t *testing.T) {
 	c := start(t, Options{Driver: []string{r.driver()}})
 	for range 3 {
 		route, err := c.LookupExact([]byte("a.example:8080"), testClient)
-		if err != nil || route.Policy() != nil {
-			t.Errorf("got %v, %v", route.Policy(), err)
+		if err != nil || c.Policy(&route).HSTS != "" {
+			t.Errorf("got %v, %v", c.Policy(&route), err)
 		}
 	}
 	before := c.m.misses.Get()
@@ -255,4 +255,36 @@ func TestPolicyKeys_Documented(t *testing.T) {
 	if len(rows) != len(PolicyKeys()) {
 		t.Errorf("docs/routes.md has %d rows, the table %d", len(rows), len(PolicyKeys()))
 	}
+}
+
+// The policy of all hosts changes, with and without the store.
+func TestPolicy_OfAllHostsCanChange(t *testing.T) {
+	t.Parallel()
+	r := &redisRoutes{redistest.Start(t)}
+	r.set("a.example", "a", "http://10.0.0.1")
+	r.set("*.pool.example", "pool", "http://10.0.0.1")
+	r.setHash("route:*.pool.example", map[string]string{"canonicalHost": "www.pool.example"})
+	c := start(t, Options{Driver: []string{r.driver()}})
+	set := func(fields map[string]string) {
+		t.Helper()
+		if err := c.SetPolicy(fields); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantPolicy(t, c, "a.example", "none")
+	wantPolicy(t, c, "x.pool.example", "canonical www.pool.example")
+	set(map[string]string{"redirectHttps": "true"})
+	wantPolicy(t, c, "a.example", "redirect 308")
+	wantPolicy(t, c, "x.pool.example", "redirect 308, canonical www.pool.example")
+	if err := c.SetPolicy(map[string]string{"hsts": "soon"}); err == nil {
+		t.Error("a policy that cannot be parsed was taken")
+	}
+	r.Kill()
+	eventually(t, "the watch is down", func() bool { return c.epoch.Load()&1 == 0 })
+	set(map[string]string{"hsts": "10"})
+	wantPolicy(t, c, "a.example", "hsts max-age=10")
+	wantPolicy(t, c, "x.pool.example", "hsts max-age=10, canonical www.pool.example")
+	set(nil)
+	wantPolicy(t, c, "a.example", "none")
+	wantPolicy(t, c, "x.pool.example", "canonical www.pool.example")
 }

@@ -28,12 +28,3 @@ func (r *Route) Alive(i int) bool {
 	}
 	return !r.marks.has(r.frontend, i, r.now)
 }
-
-// Policy returns what holds for the host beside its backends; nil means nothing. It must not be
-// changed.
-func (r *Route) Policy() *Policy {
-	if r.extra == nil {
-		return nil
-	}
-	return r.extra.policy
-}

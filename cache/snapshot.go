@@ -1,13 +1,16 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -27,12 +30,14 @@ const (
 	leftoverAge = time.Hour
 )
 
-// snapshot keeps a file of all routes for a start without the store: the names with a list and
-// those that a wildcard answers for. Dead sets and marks are not in it; they are soon found anew.
+// snapshot keeps a file for a start without the store: the names with a list and those that a
+// wildcard answers for, the policies in use, and the certificates in use if Options.SnapshotKeys says
+// so. Dead sets and marks are not in it; they are soon found anew.
 type snapshot struct {
 	// Immutable.
 	c     *Cache
 	path  string // empty: off
+	keys  bool   // certificates are in it
 	store storeID
 
 	saved uint64 // Cache.changes of the last snapshot, read or written
@@ -42,7 +47,7 @@ type snapshot struct {
 
 // newSnapshot returns the snapshot of c. A routes file needs none: it is there at the next start.
 func newSnapshot(c *Cache) *snapshot {
-	s := &snapshot{c: c, path: c.o.Snapshot, store: identifyStore(c.o.Driver)}
+	s := &snapshot{c: c, path: c.o.Snapshot, keys: c.o.SnapshotKeys, store: identifyStore(c.o.Driver)}
 	if _, ok := c.store.(*fileStore); ok {
 		s.path = ""
 	}
@@ -57,7 +62,7 @@ func (s *snapshot) load() {
 	}
 	s.removeLeftovers()
 	begin := time.Now()
-	h, lists, derived, err := s.read()
+	h, n, err := s.read()
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return
@@ -66,35 +71,65 @@ func (s *snapshot) load() {
 		s.c.log.Warn("snapshot is not used", "file", s.path, "cause", err)
 		return
 	}
-	s.saved = s.c.changes.Load()
-	s.c.m.restored.Store(uint64(lists + derived))
-	if lists > 0 {
+	if s.saved = s.c.changes.Load(); n.secrets {
+		s.saved-- // The next snapshot is without keys: let it be soon.
+	}
+	s.c.m.restored.Store(uint64(n.lists + n.derived))
+	if n.lists > 0 {
 		s.c.ready.Store(true)
 	}
-	s.c.log.Info("snapshot loaded", "file", s.path, "frontends", lists, "derived", derived,
+	s.c.log.Info("snapshot loaded", "file", s.path, "frontends", n.lists, "derived", n.derived,
+		"policies", n.policies, "certificates", n.certificates,
 		"made", time.Unix(0, h.made).UTC().Format(time.RFC3339), "took", time.Since(begin).Round(time.Millisecond).String())
 }
 
-func (s *snapshot) read() (h snapshotHeader, lists, derived int, err error) {
-	info, err := os.Stat(s.path)
+// restored counts what a snapshot brought.
+type restored struct {
+	lists, derived, policies, certificates int
+	secrets                                bool // certificates that are not wanted
+}
+
+func (s *snapshot) read() (h snapshotHeader, n restored, err error) {
+	f, err := os.Open(s.path)
+	if err != nil {
+		return h, n, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
 	switch {
 	case err != nil:
-		return h, 0, 0, err
+		return h, n, err
 	case !info.Mode().IsRegular():
-		return h, 0, 0, errForeignFile
+		return h, n, errForeignFile
 	case info.Size() > maxSnapshotBytes:
-		return h, 0, 0, fmt.Errorf("its %d bytes are more than the limit of %d", info.Size(), int64(maxSnapshotBytes))
+		return h, n, fmt.Errorf("its %d bytes are more than the limit of %d", info.Size(), int64(maxSnapshotBytes))
+	case s.keys:
+		if err := checkPrivate(info); err != nil {
+			return h, n, err
+		}
 	}
-	data, err := os.ReadFile(s.path)
-	if err != nil {
-		return h, 0, 0, err
+	data := make([]byte, info.Size())
+	if _, err := io.ReadFull(f, data); err != nil {
+		return h, n, err
 	}
 	h, body, err := parseSnapshot(data, s.store)
 	if err != nil {
-		return h, 0, 0, err
+		return h, n, err
 	}
-	lists, derived = s.c.restore(body)
-	return h, lists, derived, nil
+	return h, s.c.restore(body), nil
+}
+
+// checkPrivate returns an error if somebody else may have read or written a file that holds keys.
+func checkPrivate(info os.FileInfo) error {
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return fmt.Errorf("its mode is %#o, so that others may have read or changed its keys (cache.snapshotKeys): "+
+			"chmod 600 it if you are sure that nobody did", mode)
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != os.Geteuid() {
+		return fmt.Errorf("it belongs to user %d and this process to user %d, which must be the same "+
+			"for a file with keys (cache.snapshotKeys): chown or remove it", stat.Uid, os.Geteuid())
+	}
+	return nil
 }
 
 // removeLeftovers removes files that a process which was killed did not finish.
@@ -155,7 +190,9 @@ func (s *snapshot) write(ctx context.Context, share int) (size int64, err error)
 		return 0, err
 	}
 	temporary := s.path + "." + strconv.Itoa(os.Getpid()) + ".tmp"
-	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) // URLs may hold passwords
+	// What has this name already, another may have made, to read what we write.
+	_ = os.Remove(temporary)                                                   // or the next line fails
+	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) // keys, and passwords in URLs
 	if err != nil {
 		return 0, err
 	}
@@ -209,12 +246,29 @@ func syncFolder(path string) error {
 	return d.Sync()
 }
 
-// encode writes all routes, at most one part in share of the time; 1 means at full speed.
+// encode writes all that a snapshot holds, at most one part in share of the time; 1 means at full speed.
 func (s *snapshot) encode(ctx context.Context, w *snapshotWriter, share int) error {
 	if _, err := w.file.Write(make([]byte, snapshotHeaderBytes)); err != nil {
 		return err
 	}
 	made := time.Now()
+	if err := s.encodePolicies(ctx, w, share); err != nil {
+		return err
+	}
+	if err := s.encodeRoutes(ctx, w, share); err != nil {
+		return err
+	}
+	if s.keys {
+		if err := s.encodeCertificates(ctx, w, share); err != nil {
+			return err
+		}
+	}
+	h := snapshotHeader{store: s.store, made: made.UnixNano(), records: w.records, bytes: w.bytes, sum: w.sum}
+	_, err := w.file.WriteAt(h.append(nil), 0)
+	return err
+}
+
+func (s *snapshot) encodeRoutes(ctx context.Context, w *snapshotWriter, share int) error {
 	for _, kind := range [...]spaceKind{exactSpace, derivedSpace} {
 		walk := walk{c: s.c, kind: kind}
 		for begin := time.Now(); ctx.Err() == nil; begin = time.Now() {
@@ -225,18 +279,12 @@ func (s *snapshot) encode(ctx context.Context, w *snapshotWriter, share int) err
 			for _, e := range batch {
 				w.add(e.name(), e.value.Load(), s.c)
 			}
-			if err := w.flush(); err != nil {
+			if err := w.flushPaced(ctx, begin, share); err != nil {
 				return err
 			}
-			rest(ctx, time.Since(begin)*time.Duration(share-1))
 		}
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	h := snapshotHeader{store: s.store, made: made.UnixNano(), records: w.records, bytes: w.bytes, sum: w.sum}
-	_, err := w.file.WriteAt(h.append(nil), 0)
-	return err
+	return ctx.Err()
 }
 
 // rest pauses for d or until ctx ends.
@@ -265,11 +313,7 @@ type snapshotWriter struct {
 func (w *snapshotWriter) add(name string, v *value, c *Cache) {
 	switch {
 	case v.frontend != nil:
-		expires := int64(0)
-		if v.expires != never {
-			expires = c.wallTime(v.expires).UnixMilli()
-		}
-		w.buffer = appendList(w.buffer, name, v.frontend, max(expires, 0))
+		w.buffer = appendList(w.buffer, name, v.frontend, c.expiry(v.expires))
 	case v.target != nil:
 		w.buffer = appendDerived(w.buffer, name, v.target.name())
 	default:
@@ -289,40 +333,73 @@ func (w *snapshotWriter) flush() error {
 // wallTime converts a time of c.now.
 func (c *Cache) wallTime(at int64) time.Time { return c.began.Add(time.Duration(at) - time.Second) }
 
-// restore puts the routes of a snapshot's checked body into the table, as far as there is room.
-func (c *Cache) restore(body []byte) (lists, derived int) {
+// restore puts what a snapshot's checked body holds into the tables, as far as there is room.
+func (c *Cache) restore(body []byte) (n restored) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var r record
 	var elements []string
-	shared := map[*entry]*value{}
+	var issuers [][]byte
+	shared := map[resolution]*value{}
 	now, wall := c.now(), time.Now()
 	for len(body) > 0 {
 		body, _ = r.parse(body) // checked before
-		name := string(r.name)
-		if len(name) > maxNameBytes || c.table.findString(name) != nil {
-			continue
+		until := int64(never)
+		if r.expires != 0 && r.kind != recordDerived {
+			until = now + int64(time.UnixMilli(r.expires).Sub(wall))
 		}
-		if r.kind == recordDerived {
-			if target := c.table.findString(string(r.target)); target != nil && c.hasRoom(derivedSpace) {
-				c.restoreEntry(name, sharedTarget(shared, target))
-				derived++
-			}
-			continue
-		}
-		expires := int64(never)
-		if r.expires != 0 {
-			if expires = now + int64(time.UnixMilli(r.expires).Sub(wall)); expires <= now {
-				continue
-			}
-		}
-		if c.hasRoom(exactSpace) {
+		switch {
+		case r.kind == recordIssuer:
+			issuers = append(issuers, bytes.Clone(r.name))
+		case until <= now, len(r.name) > maxNameBytes:
+		case r.kind == recordPolicy:
+			n.policies += count(c.restorePolicy(&r, until))
+		case r.kind == recordCertificate && !c.o.SnapshotKeys:
+			n.secrets = true
+		case r.kind == recordCertificate:
+			n.certificates += count(c.restoreCertificate(&r, issuers, until))
+		case r.kind == recordDerived:
+			n.derived += count(c.restoreDerived(&r, shared))
+		default:
 			elements = r.elements(elements)
-			c.restoreEntry(name, &value{frontend: c.restoredFrontend(name, elements), expires: expires})
-			lists++
+			n.lists += count(c.restoreList(&r, elements, until))
 		}
 	}
-	return lists, derived
+	return n
+}
+
+func count(done bool) int {
+	if done {
+		return 1
+	}
+	return 0
+}
+
+// restoreList and restoreDerived put one name into the table, as outdated. mu is held.
+func (c *Cache) restoreList(r *record, elements []string, until int64) bool {
+	name := string(r.name)
+	if c.table.findString(name) != nil || !c.hasRoom(exactSpace) {
+		return false
+	}
+	v := &value{frontend: c.restoredFrontend(name, elements), expires: until}
+	v.setPolicy(c.lastPolicy(name))
+	c.restoreEntry(name, v)
+	return true
+}
+
+func (c *Cache) restoreDerived(r *record, shared map[resolution]*value) bool {
+	name, target := string(r.name), c.table.findString(string(r.target))
+	if target == nil || c.table.findString(name) != nil || !c.hasRoom(derivedSpace) {
+		return false
+	}
+	key := resolution{target: target, extra: newExtra(nil, c.lastPolicy(name))}
+	v := shared[key]
+	if v == nil {
+		v = &value{target: target, expires: never, extra: key.extra}
+		shared[key] = v
+	}
+	c.restoreEntry(name, v)
+	return true
 }
 
 func (c *Cache) hasRoom(kind spaceKind) bool {
@@ -335,16 +412,6 @@ func (c *Cache) restoredFrontend(name string, list []string) *Frontend {
 		r.list, r.cut = list[:limit], true
 	}
 	return c.parseReading(name, &r)
-}
-
-// sharedTarget returns the value of the restored names that target answers for.
-func sharedTarget(shared map[*entry]*value, target *entry) *value {
-	v := shared[target]
-	if v == nil {
-		v = &value{target: target, expires: never}
-		shared[target] = v
-	}
-	return v
 }
 
 // restoreEntry adds one restored name. mu is held.

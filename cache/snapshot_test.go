@@ -231,6 +231,8 @@ func TestSnapshot_RefusedWithAReason(t *testing.T) {
 	data, _ := snapshotOf(t, smallLists, nil)
 	newer := bytes.Clone(data)
 	newer[len(snapshotMagic)]++
+	older := bytes.Clone(data)
+	older[len(snapshotMagic)] = 0
 	for name, test := range map[string]struct {
 		data []byte
 		want string
@@ -240,7 +242,8 @@ func TestSnapshot_RefusedWithAReason(t *testing.T) {
 		"empty":       {nil, "ends after 0 bytes", false},
 		"cut":         {data[:len(data)-1], "should hold", false},
 		"damaged":     {append(bytes.Clone(data[:len(data)-1]), data[len(data)-1]^1), "checksum", false},
-		"newer":       {newer, "version 2", false},
+		"newer":       {newer, "it has format 3, and this program reads formats 1 to 2", false},
+		"no version":  {older, "it has format 0", false},
 		"other store": {withStore(data), "another store", false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -391,6 +394,8 @@ func FuzzParseSnapshot(f *testing.F) {
 	f.Add(data[snapshotHeaderBytes:], uint64(5))
 	f.Add([]byte{recordList, 1, 'a', 0, 1, 1, 'x'}, uint64(1))
 	f.Add([]byte{recordDerived, 1, 'a', 1, '*', recordList, 1, 'b', 255, 255, 255, 255, 255, 255, 255, 255, 127, 0}, uint64(2))
+	f.Add([]byte{recordPolicy, 1, 'a', 0, 1, 4, 'h', 's', 't', 's', 1, '1', recordIssuer, 1, 'x', recordCertificate, 1, 'a', 0, 1, 0, 1, 'y', 1, 'z'}, uint64(3))
+	f.Add([]byte{recordCertificate, 1, 'a', 0, 1, 0, 1, 'y', 1, 'z'}, uint64(1))
 	f.Add([]byte{recordList, 1, 'a', 0, 255, 255, 255, 255, 255, 255, 255, 255, 127, 0}, uint64(1))
 	f.Fuzz(func(t *testing.T, body []byte, records uint64) {
 		// The checksums are made right, so that the records are reached.
@@ -400,9 +405,15 @@ func FuzzParseSnapshot(f *testing.F) {
 			return
 		}
 		c := offline(t, "")
-		lists, derived := c.restore(parsed)
-		if n := len(c.spaces[exactSpace].members) + len(c.spaces[derivedSpace].members); n != lists+derived || uint64(n) > records {
-			t.Fatalf("%d names of %d records, said to be %d and %d", n, records, lists, derived)
+		c.o.SnapshotKeys = true
+		r := c.restore(parsed)
+		n := len(c.spaces[exactSpace].members) + len(c.spaces[derivedSpace].members)
+		hashes := len(c.policies.present) + len(c.certificates.present)
+		if n != r.lists+r.derived || hashes != r.policies+r.certificates || uint64(n+hashes) > records {
+			t.Fatalf("%d names and %d hashes of %d records, said to be %+v", n, hashes, records, r)
+		}
+		for name := range c.certificates.present {
+			_ = serialOf(c, name) // what is no certificate is none, and no panic
 		}
 		if _, _, err := parseSnapshot(body, store); err == nil {
 			t.Fatal("a body without a header was accepted")

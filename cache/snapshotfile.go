@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"strings"
 )
 
@@ -17,16 +18,26 @@ import (
 //
 // A record is a kind, a name, and what the name resolves to. Lengths and numbers in it are uvarints.
 //
-//	recordList:    name, time of expiry (unix milliseconds, 0 = never), number of elements,
-//	               their lengths, their bytes
-//	recordDerived: name, name of the wildcard
+//	recordList:        name, time of expiry (unix milliseconds, 0 = never), number of elements,
+//	                   their lengths, their bytes
+//	recordDerived:     name, name of the wildcard
+//	recordPolicy:      name, time of expiry, number of fields, their names and texts in turn
+//	recordIssuer:      DER of a certificate that signed others, in the place of a name
+//	recordCertificate: name, time of expiry, number of issuers, which of the recordIssuers they are,
+//	                   counted from 0; DER of the certificate, its key in PKCS #8
+//
+// A policy stands before the names that it is for, and an issuer before what it signed. Version 1 had
+// the first two kinds.
 const (
 	snapshotMagic       = "SLUICERT"
-	snapshotVersion     = 1
+	snapshotVersion     = 2
 	snapshotHeaderBytes = 60
 
-	recordList    = 1
-	recordDerived = 2
+	recordList        = 1
+	recordDerived     = 2
+	recordPolicy      = 3
+	recordIssuer      = 4
+	recordCertificate = 5
 )
 
 var (
@@ -34,7 +45,7 @@ var (
 	errForeignFile  = errors.New("not a snapshot of sluice: move it away or name another file")
 	errBadRecord    = errors.New("a record is malformed")
 	errBadHeaderSum = errors.New("the checksum of the header is wrong")
-	errBadBodySum   = errors.New("the checksum of the routes is wrong")
+	errBadBodySum   = errors.New("the checksum of its content is wrong")
 	errForeignStore = errors.New("it was made from another store than \"driver\" names")
 	castagnoli      = crc32.MakeTable(crc32.Castagnoli)
 	littleEndian    = binary.LittleEndian
@@ -92,9 +103,9 @@ func parseSnapshot(data []byte, store storeID) (h snapshotHeader, body []byte, e
 	}
 	head, body := data[:snapshotHeaderBytes], data[snapshotHeaderBytes:]
 	rest := head[len(snapshotMagic):]
-	version := littleEndian.Uint32(rest)
-	if version != snapshotVersion {
-		return h, nil, fmt.Errorf("it has version %d, this program reads version %d", version, snapshotVersion)
+	if version := littleEndian.Uint32(rest); version < 1 || version > snapshotVersion {
+		return h, nil, fmt.Errorf("it has format %d, and this program reads formats 1 to %d: "+
+			"start the program that wrote it, or one that is newer", version, snapshotVersion)
 	}
 	copy(h.store[:], rest[4:])
 	h.made = int64(littleEndian.Uint64(rest[20:]))
@@ -105,7 +116,7 @@ func parseSnapshot(data []byte, store storeID) (h snapshotHeader, body []byte, e
 	case littleEndian.Uint32(rest[48:]) != crc32.Checksum(head[:snapshotHeaderBytes-4], castagnoli):
 		return h, nil, errBadHeaderSum
 	case h.bytes != uint64(len(body)):
-		return h, nil, fmt.Errorf("it holds %d bytes of routes and should hold %d", len(body), h.bytes)
+		return h, nil, fmt.Errorf("it holds %d bytes behind its header and should hold %d", len(body), h.bytes)
 	case h.sum != crc32.Checksum(body, castagnoli):
 		return h, nil, errBadBodySum
 	case h.store != store:
@@ -117,6 +128,7 @@ func parseSnapshot(data []byte, store storeID) (h snapshotHeader, body []byte, e
 // checkRecords sees that all records can be read, before the first is used.
 func checkRecords(body []byte, want uint64) error {
 	var r record
+	issuers := 0
 	for n := uint64(0); ; n++ {
 		if len(body) == 0 {
 			if n != want {
@@ -128,17 +140,27 @@ func checkRecords(body []byte, want uint64) error {
 		if body, err = r.parse(body); err != nil {
 			return fmt.Errorf("record %d: %w", n, err)
 		}
+		switch r.kind {
+		case recordIssuer:
+			issuers++
+		case recordCertificate:
+			if slices.ContainsFunc(r.lengths, func(i int) bool { return i >= issuers }) {
+				return fmt.Errorf("record %d: %w", n, errBadRecord)
+			}
+		}
 	}
 }
 
-// record is one route of a snapshot. Its slices belong to the file's bytes and to the next parse.
+// record is one entry of a snapshot. Its slices belong to the file's bytes and to the next parse.
 type record struct {
 	kind    byte
-	name    []byte
-	target  []byte // recordDerived
-	expires int64  // unix milliseconds, 0 = never; recordList
-	text    []byte // the elements, joined
-	lengths []int  // of the elements
+	name    []byte            // recordIssuer: the certificate
+	target  []byte            // recordDerived
+	expires int64             // unix milliseconds, 0 = never
+	text    []byte            // recordList: the elements, joined; recordCertificate: the certificate
+	lengths []int             // recordList: of the elements; recordCertificate: which issuers
+	fields  map[string]string // recordPolicy
+	key     []byte            // recordCertificate
 }
 
 // parse reads the record that data begins with and returns what follows it.
@@ -151,20 +173,22 @@ func (r *record) parse(data []byte) (rest []byte, err error) {
 		r.target = p.bytes()
 		p.failed = p.failed || len(r.target) == 0
 	case recordList:
-		expires := p.number()
-		r.expires = int64(expires)
-		p.failed = p.failed || r.expires < 0
-		total := 0
+		r.expires = p.time()
+		r.parseList(&p)
+	case recordPolicy:
+		r.expires = p.time()
+		r.fields, _ = p.fields()
+	case recordIssuer:
+	case recordCertificate:
+		r.expires = p.time()
 		r.lengths = r.lengths[:0]
 		for n := p.number(); n > 0 && !p.failed; n-- {
-			length := p.number()
-			// Also keeps the sum from overflowing.
-			p.failed = p.failed || length > uint64(len(p.data)-total)
-			total += int(length)
-			r.lengths = append(r.lengths, int(length))
+			issuer := p.number()
+			p.failed = p.failed || issuer > maxSnapshotBytes
+			r.lengths = append(r.lengths, int(issuer))
 		}
-		r.text = p.take(total)
-		p.failed = p.failed || len(r.lengths) == 0
+		r.text, r.key = p.bytes(), p.bytes()
+		p.failed = p.failed || len(r.text) == 0 || len(r.key) == 0
 	default:
 		p.failed = true
 	}
@@ -172,6 +196,20 @@ func (r *record) parse(data []byte) (rest []byte, err error) {
 		return nil, errBadRecord
 	}
 	return p.data, nil
+}
+
+func (r *record) parseList(p *recordParser) {
+	total := 0
+	r.lengths = r.lengths[:0]
+	for n := p.number(); n > 0 && !p.failed; n-- {
+		length := p.number()
+		// Also keeps the sum from overflowing.
+		p.failed = p.failed || length > uint64(len(p.data)-total)
+		total += int(length)
+		r.lengths = append(r.lengths, int(length))
+	}
+	r.text = p.take(total)
+	p.failed = p.failed || len(r.lengths) == 0
 }
 
 // elements returns the list, all elements in one piece of memory, in a slice that takes the place
@@ -209,6 +247,13 @@ func (p *recordParser) number() uint64 {
 	return v
 }
 
+// time reads a time of expiry in unix milliseconds.
+func (p *recordParser) time() int64 {
+	at := int64(p.number())
+	p.failed = p.failed || at < 0
+	return at
+}
+
 func (p *recordParser) bytes() []byte {
 	n := p.number()
 	if n > uint64(len(p.data)) {
@@ -229,9 +274,9 @@ func (p *recordParser) take(n int) []byte {
 }
 
 // appendList appends the record of a name with a list; expires is in unix milliseconds, 0 = never.
-func appendList(dst []byte, name string, f *Frontend, expires int64) []byte {
+func appendList(dst []byte, name string, f *Frontend, expires uint64) []byte {
 	dst = appendText(append(dst, recordList), name)
-	dst = binary.AppendUvarint(dst, uint64(expires))
+	dst = binary.AppendUvarint(dst, expires)
 	dst = binary.AppendUvarint(dst, uint64(len(f.Backends)+1))
 	dst = binary.AppendUvarint(dst, uint64(len(f.VHost)))
 	for i := range f.Backends {
@@ -251,6 +296,10 @@ func appendDerived(dst []byte, name, target string) []byte {
 
 func appendText(dst []byte, s string) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+func appendBytes(dst, b []byte) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(b))), b...)
 }
 
 // isSnapshot tells whether a file that begins with head may be replaced by a snapshot.

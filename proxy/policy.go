@@ -13,10 +13,7 @@ const acmePath = "/.well-known/acme-challenge/"
 // obeyPolicy answers a request that the policy of its host sends elsewhere, and reports whether it did. A redirect is
 // no error: it has no X-Sluice-Error, and is logged and counted like an answer of a backend.
 func (s *Server) obeyPolicy(x *exchange) bool {
-	p := x.route.Policy()
-	if p == nil {
-		return false // Fast path: most hosts have none.
-	}
+	p := s.routes.Policy(&x.route)
 	toHTTPS := p.RedirectHTTPS && !x.isSecure()
 	toHost := p.CanonicalHost != "" && p.CanonicalHost != string(x.host)
 	if !toHTTPS && !toHost || !x.redirectable() {
@@ -86,8 +83,8 @@ func (x *exchange) appendHSTS(dst []byte, r *response) []byte {
 	if !x.routed {
 		return dst
 	}
-	p := x.route.Policy()
-	if p == nil || p.HSTS == "" || !x.isSecure() {
+	p := x.srv.routes.Policy(&x.route)
+	if p.HSTS == "" || !x.isSecure() {
 		return dst // Fast path.
 	}
 	if r != nil {

@@ -139,6 +139,7 @@ func cacheSettings(cfg *config.Config) cache.Options {
 		TornWriteGrace:  c.TornWriteGrace,
 		DeadTTL:         cfg.Server.DeadBackendTTL,
 		Snapshot:        c.Snapshot,
+		SnapshotKeys:    c.SnapshotKeys,
 		MaxCertificates: cfg.TLS.MaxCertificates,
 		Policy:          defaultPolicy(cfg),
 	}

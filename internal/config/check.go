@@ -81,6 +81,9 @@ func (l *loader) check() {
 	if c.Cache.Snapshot != "" && len(c.Driver) > 0 && strings.HasPrefix(c.Driver[0], "file:") {
 		l.warnf("cache.snapshot has no effect with a routes file, which is there at the next start anyway")
 	}
+	if c.Cache.SnapshotKeys && c.Cache.Snapshot == "" {
+		l.warnf("cache.snapshotKeys has no effect without cache.snapshot")
+	}
 	if l.sound("user") && l.opts.Root && c.User == "" {
 		l.wrong("user", "must not be empty when started as root: name a user such as \"www-data\", "+
 			"or say \"root\" if that is what you want")

@@ -134,6 +134,7 @@ type Cache struct {
 	MaxStale        time.Duration
 	TornWriteGrace  time.Duration
 	Snapshot        string
+	SnapshotKeys    bool
 }
 
 // IsSet reports whether the key at path was given by the file, the environment or a flag, rather

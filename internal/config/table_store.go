@@ -65,8 +65,13 @@ var cacheKeys = []Key{
 	},
 	{
 		Path: "cache.snapshot", Default: "", Rule: fileName,
-		Doc:   "File to keep the routes in, so that a start without the store knows them; empty means none.",
+		Doc:   "File to keep routes and policies in, so that a start without the store knows them; empty means none.",
 		field: func(c *Config) any { return &c.Cache.Snapshot },
+	},
+	{
+		Path: "cache.snapshotKeys", Default: "false",
+		Doc:   "Keep the certificates in use and their keys there, too; the file must then have mode 0600.",
+		field: func(c *Config) any { return &c.Cache.SnapshotKeys },
 	},
 }
 
