@@ -46,7 +46,7 @@ var makers = []struct {
 }
 
 func contestantNames() []string {
-	var names []string
+	names := make([]string, 0, len(makers))
 	for _, m := range makers {
 		names = append(names, m.name)
 	}

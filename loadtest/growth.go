@@ -251,8 +251,8 @@ func (all growthRecords) text() string {
 		if !ok {
 			continue
 		}
-		fmt.Fprintf(&b, "| %s | CPU µs/request | × the first | requests/s | p99 ms | memory MiB |\n|---|---|---|---|---|---|\n",
-			series.title)
+		fmt.Fprintf(&b, "| %s | CPU µs/request | × the first | requests/s | p99 ms | memory MiB |\n"+
+			"|---|---|---|---|---|---|\n", series.title)
 		for _, p := range one.Points {
 			fmt.Fprintf(&b, "| %d | %.1f | %.2f | %.0f | %.2f | %.0f |\n", p.Value, p.CPUMicros,
 				p.CPUMicros/one.Points[0].CPUMicros, p.Rate, p.P99Millis, p.MemoryMiB)

@@ -61,8 +61,9 @@ func runH2load(ctx context.Context, e entrant, duration time.Duration) (report, 
 var (
 	h2Protocol = regexp.MustCompile(`(?m)^Application protocol: h2$`)
 	h2TLS      = regexp.MustCompile(`(?m)^TLS Protocol: TLSv1\.3$`)
-	h2Requests = regexp.MustCompile(`(?m)^requests: .* (\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout`)
-	h2Data     = regexp.MustCompile(`(?m)^traffic: .*\((\d+)\) data$`)
+	h2Requests = regexp.MustCompile(`(?m)^requests: .* (\d+) done, (\d+) succeeded, ` +
+		`(\d+) failed, (\d+) errored, (\d+) timeout`)
+	h2Data = regexp.MustCompile(`(?m)^traffic: .*\((\d+)\) data$`)
 )
 
 // parseH2load takes the counts from what h2load printed.

@@ -37,7 +37,7 @@ func runHandshakes(ctx context.Context, to string, connections int, duration tim
 	if err := begin(); err != nil {
 		return report{}, err
 	}
-	r, err := runWorkers(ctx, connections, duration, func(running context.Context, _ int, count func(time.Duration)) error {
+	shake := func(running context.Context, _ int, count func(time.Duration)) error {
 		for running.Err() == nil {
 			took, err := shakeHands(where.Host)
 			if err != nil {
@@ -46,7 +46,8 @@ func runHandshakes(ctx context.Context, to string, connections int, duration tim
 			count(took)
 		}
 		return nil
-	})
+	}
+	r, err := runWorkers(ctx, connections, duration, shake)
 	if err != nil {
 		return report{}, fmt.Errorf("make handshakes: %w", err)
 	}
@@ -78,8 +79,12 @@ func shakeHands(addr string) (time.Duration, error) {
 	if err := conn.CloseWrite(); err != nil {
 		return 0, err
 	}
-	if n, err := conn.Read(make([]byte, 1)); !ended(err) {
-		return 0, fmt.Errorf("after the handshake come %d bytes and error %v, want the end", n, err)
+	n, err := conn.Read(make([]byte, 1))
+	if n > 0 {
+		return 0, errors.New("bytes come after the handshake, want the end")
+	}
+	if !ended(err) {
+		return 0, fmt.Errorf("wait for the end after the handshake: %w", err)
 	}
 	return took, nil
 }

@@ -107,8 +107,10 @@ func TestShort_OtherKindsOfWork(t *testing.T) {
 		}
 	}
 	text := readFile(t, page)
-	for _, want := range []string{"before", "| WebSocket messages echoed |", "| TLS 1.3 | 200 | sluice |", "change each second",
-		"| CPU time per request | sluice |", "full TLS 1.3 handshake", "8 connections × 32 streams", "after"} {
+	for _, want := range []string{
+		"before", "| WebSocket messages echoed |", "| TLS 1.3 | 200 | sluice |", "change each second",
+		"| CPU time per request | sluice |", "full TLS 1.3 handshake", "8 connections × 32 streams", "after",
+	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not contain %q:\n%s", want, text)
 		}

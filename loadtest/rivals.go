@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // runRivals measures every kind of work. Each is printed and published as soon as it is done; one that
@@ -16,6 +17,7 @@ func runRivals(ctx context.Context, s *site, o *options, m machine, out io.Write
 	var samples []sample
 	var failed []error
 	for _, w := range worksOf(o) {
+		start := time.Now()
 		t := measureWork(ctx, s, o, w, out)
 		failed = append(failed, t.report(out, w)...)
 		if ctx.Err() != nil {
@@ -25,6 +27,7 @@ func runRivals(ctx context.Context, s *site, o *options, m machine, out io.Write
 			continue
 		}
 		printWork(out, o, w, t.samples)
+		fmt.Fprintf(out, "all this took %v\n", time.Since(start).Round(time.Second))
 		failed = append(failed, samplesError(t.samples), publishRivals(o, m, w, t.samples))
 		samples = append(samples, t.samples...)
 	}

@@ -122,7 +122,7 @@ func (all records) writeTargets(b *strings.Builder) {
 	if known == 0 {
 		return
 	}
-	fmt.Fprintf(b, "The targets that this project has set itself, each a median of the rounds (smallest to largest) of the "+
-		"rows above; %d of %d are reached:\n\n| work | target | measured | reached |\n|---|---|---|---|\n%s\n",
+	fmt.Fprintf(b, "The targets that this project has set itself, each a median of the rounds (smallest to largest); "+
+		"%d of %d are reached:\n\n| work | target | measured | reached |\n|---|---|---|---|\n%s\n",
 		met, known, lines.String())
 }

@@ -134,17 +134,23 @@ func runWebSocket(ctx context.Context, s *site, to string, connections int, dura
 	if err != nil {
 		return report{}, err
 	}
-	tunnels := make([]*tunnel, connections)
-	for i := range tunnels {
-		if tunnels[i], err = openTunnel(where.Host, time.Now().Add(answerTimeout+duration)); err != nil {
+	var tunnels []*tunnel
+	defer func() {
+		for _, t := range tunnels {
+			_ = t.conn.Close() // Nothing is expected of it any more.
+		}
+	}()
+	for i := range connections {
+		t, err := openTunnel(where.Host, time.Now().Add(answerTimeout+duration))
+		if err != nil {
 			return report{}, fmt.Errorf("open WebSocket %d of %d: %w", i+1, connections, err)
 		}
-		defer tunnels[i].conn.Close()
+		tunnels = append(tunnels, t)
 	}
 	if err := begin(); err != nil {
 		return report{}, err
 	}
-	r, err := runWorkers(ctx, connections, duration, func(running context.Context, i int, count func(time.Duration)) error {
+	talk := func(running context.Context, i int, count func(time.Duration)) error {
 		for running.Err() == nil {
 			took, err := echo(tunnels[i].conn, tunnels[i].r, s.frame)
 			if err != nil {
@@ -153,7 +159,8 @@ func runWebSocket(ctx context.Context, s *site, to string, connections int, dura
 			count(took)
 		}
 		return nil
-	})
+	}
+	r, err := runWorkers(ctx, connections, duration, talk)
 	if err != nil {
 		return report{}, fmt.Errorf("run WebSockets: %w", err)
 	}
