@@ -25,8 +25,21 @@ var lookupHosts = []int{1, 10_000, 100_000, 1_000_000}
 // manyHosts is a size that takes seconds to fill; -short leaves it out.
 const manyHosts = 1_000_000
 
-// BenchmarkLookup asks for a host as the proxy does. The results: hit has a list of its own,
-// derived is answered by a wildcard, unknown is remembered as having none.
+// lookupKinds are the names without a list of their own that are asked for: derived ones are answered
+// by a wildcard, unknown ones are remembered as having none.
+var lookupKinds = []struct {
+	result, suffix string
+	want           error
+}{
+	{"derived", ".pool.test", nil},
+	{"unknown", ".absent.test", cache.ErrUnknownHost},
+}
+
+// otherNames is how many names of each other kind are asked for, however many have a list.
+const otherNames = 10_000
+
+// BenchmarkLookup asks for a host as the proxy does, with few and with many hosts in the table. The
+// results: hit has a list of its own, the others are those of lookupKinds.
 func BenchmarkLookup(b *testing.B) {
 	needRedis(b)
 	for _, hosts := range lookupHosts {
@@ -35,29 +48,25 @@ func BenchmarkLookup(b *testing.B) {
 		}
 		b.Run("impl=sluice/result=hit/hosts="+count(hosts), func(b *testing.B) {
 			c, names := shared.cacheOf(hosts)
-			benchmarkLookup(b, names, nil, func(name []byte) error {
-				_, err := c.Lookup(name, lookupClient)
-				return err
-			})
+			benchmarkLookup(b, names, nil, lookupIn(c))
 		})
 		b.Run("impl=rwmutex_map/result=hit/hosts="+count(hosts), func(b *testing.B) {
 			benchmarkMap(b, hosts)
 		})
-	}
-	c, _ := shared.cacheOf(1)
-	for _, kind := range []struct {
-		result, suffix string
-		want           error
-	}{
-		{"derived", ".pool.test", nil},
-		{"unknown", ".absent.test", cache.ErrUnknownHost},
-	} {
-		b.Run("impl=sluice/result="+kind.result+"/hosts=10k", func(b *testing.B) {
-			benchmarkLookup(b, suffixed(10_000, kind.suffix), kind.want, func(name []byte) error {
-				_, err := c.Lookup(name, lookupClient)
-				return err
+		for _, kind := range lookupKinds {
+			b.Run("impl=sluice/result="+kind.result+"/hosts="+count(hosts), func(b *testing.B) {
+				c, _ := shared.cacheOf(hosts)
+				benchmarkLookup(b, suffixed(otherNames, kind.suffix), kind.want, lookupIn(c))
 			})
-		})
+		}
+	}
+}
+
+// lookupIn looks a name up in c.
+func lookupIn(c *cache.Cache) func(name []byte) error {
+	return func(name []byte) error {
+		_, err := c.Lookup(name, lookupClient)
+		return err
 	}
 }
 
@@ -67,13 +76,7 @@ func BenchmarkLookup(b *testing.B) {
 func BenchmarkLookupMiss(b *testing.B) {
 	needRedis(b)
 	c, _ := shared.cacheOf(1)
-	for _, kind := range []struct {
-		result, suffix string
-		want           error
-	}{
-		{"derived", ".pool.test", nil},
-		{"unknown", ".absent.test", cache.ErrUnknownHost},
-	} {
+	for _, kind := range lookupKinds {
 		b.Run("impl=sluice/result="+kind.result, func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetParallelism(connectionsPerCore)

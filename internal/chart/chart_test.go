@@ -20,7 +20,7 @@ func TestSVG_IsOneWellFormedDocument(t *testing.T) {
 		"lines": {Lines{
 			Title: "a & b", FormatX: "%.0f s", FormatY: "%.0f MiB",
 			Lines: []Line{{Name: "first", X: []float64{0, 10}, Y: []float64{0, 100}}, {Name: "second", X: []float64{5}, Y: []float64{50}, Dots: true}},
-		}, []string{"a &amp; b", ">10 s<", ">105 MiB<", "first", "<circle", `points="76.0,`}},
+		}, []string{"a &amp; b", ">0 s<", ">2 s<", ">10 s<", ">0 MiB<", ">100 MiB<", "first", "<circle", `points="76.0,`}},
 		"powers of ten": {Lines{LogX: true, Lines: []Line{{X: []float64{1, 1000}, Y: []float64{1, 2}}}}, []string{">1<", ">10<", ">100<", ">1000<"}},
 		"one point":     {Lines{Lines: []Line{{X: []float64{3}, Y: []float64{0}}}}, nil},
 		"no lines":      {Lines{LogX: true}, nil},

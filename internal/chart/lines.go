@@ -29,7 +29,7 @@ type Line struct {
 // palette holds colours that stay apart for those who see red and green alike.
 var palette = []string{"#1f6feb", "#d97706", "#0f766e", "#9d174d", "#555555"}
 
-// steps is how many lines a grid has in each direction.
+// steps is about how many lines a grid has in each direction.
 const steps = 5
 
 // leftMargin leaves room for the numbers of the vertical axis.
@@ -53,13 +53,35 @@ func (a span) place(v float64) float64 {
 	return (v - low) / (high - low)
 }
 
-// at is the value at a share of the axis, the opposite of place.
-func (a span) at(share float64) float64 {
+// ticks are round numbers inside the axis, about as many as steps: multiples of 1, 2 or 5 times a power
+// of ten, so that what is printed is where the line is; powers of ten on a logarithmic axis.
+func (a span) ticks() []float64 {
+	var list []float64
 	if a.log {
-		return a.low * math.Pow(a.high/a.low, share)
+		for v := math.Pow(10, math.Ceil(math.Log10(a.low)-rounding)); v <= a.high*(1+rounding); v *= 10 {
+			list = append(list, v)
+		}
+		return list
 	}
-	return a.low + share*(a.high-a.low)
+	rough := (a.high - a.low) / steps
+	if rough <= 0 {
+		return []float64{a.low}
+	}
+	step := math.Pow(10, math.Floor(math.Log10(rough)))
+	for _, factor := range []float64{5, 2} {
+		if step*factor <= rough*(1+rounding) {
+			step *= factor
+			break
+		}
+	}
+	for i := int(math.Ceil(a.low/step - rounding)); float64(i)*step <= a.high+rounding*step; i++ {
+		list = append(list, float64(i)*step) // A whole number is never -0.
+	}
+	return list
 }
+
+// rounding is how far from a round number a sum of floating-point numbers may be.
+const rounding = 1e-9
 
 // SVG returns the figure as a document that stands alone. The vertical axis begins at 0.
 func (l Lines) SVG() string {
@@ -114,19 +136,12 @@ func (l Lines) spans() (x, y span) {
 // grid draws the axes with their numbers.
 func (l Lines) grid(s *strings.Builder, x, y span, toX, toY func(float64) float64) {
 	formatX, formatY := orG(l.FormatX), orG(l.FormatY)
-	for i := range steps + 1 {
-		v := y.at(float64(i) / steps)
+	for _, v := range y.ticks() {
 		fmt.Fprintf(s, `<path d="M%d %.1fH%d" stroke="#ddd"/>`+"\n", leftMargin, toY(v), width-margin)
 		write(s, leftMargin-6, toY(v)+4, 11, "end", fmt.Sprintf(formatY, v))
-		if !x.log {
-			v = x.at(float64(i) / steps)
-			text(s, toX(v), margin+plotHeight+16, 11, fmt.Sprintf(formatX, v))
-		}
 	}
-	if x.log {
-		for v := x.low; v <= x.high*1.001; v *= 10 {
-			text(s, toX(v), margin+plotHeight+16, 11, fmt.Sprintf(formatX, v))
-		}
+	for _, v := range x.ticks() {
+		text(s, toX(v), margin+plotHeight+16, 11, fmt.Sprintf(formatX, v))
 	}
 }
 
