@@ -209,7 +209,7 @@ loadtest-memory: loadtest-deps ## Watch memory under mixed load for MEMORY (30m)
 
 .PHONY: growth
 growth: loadtest-deps ## Measure CPU time as hosts, connections, … grow (5 min); writes docs/performance.md and docs/growth.svg.
-	bin/loadtest -scenario growth -rounds 3 -page docs/performance.md -picture docs/growth.svg $(LOADTEST)
+	bin/loadtest -scenario growth -rounds 5 -duration 1s -page docs/performance.md -picture docs/growth.svg $(LOADTEST)
 
 .PHONY: contention
 contention: ## Show which locks small requests wait for, on one core and on all.

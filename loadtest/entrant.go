@@ -44,7 +44,7 @@ func (w work) entries(o *options) (list []entry, leftOut []string) {
 		list = append(list, entry{name, w})
 		if w.besideOne {
 			single := w
-			single.hosts = 1
+			single.hosts, single.drawn = 1, true // The generator's pace is the same.
 			list = append(list, entry{name + oneHost, single})
 		}
 	}

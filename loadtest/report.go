@@ -39,18 +39,23 @@ func printWork(out io.Writer, o *options, w work, samples []sample) {
 	}
 }
 
-// printRatios prints how the first contestant compares, as median and range of the rounds' ratios.
+// printRatios prints how the first contestant compares, and everyone who took part with one host as
+// well with itself: median and range of the rounds' ratios.
 func printRatios(out io.Writer, samples []sample) {
 	names := whoOf(samples)
 	if len(names) < 2 {
 		return
 	}
-	subject := names[0]
-	fmt.Fprintf(out, "%s as a multiple of each rival, round by round: median (smallest to largest)\n", subject)
+	fmt.Fprintf(out, "%s as a multiple of each rival, and everyone of itself with one host, round by round: "+
+		"median (smallest to largest)\n", names[0])
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	printTitles(t)
 	fmt.Fprintln(t)
 	for _, rival := range names[1:] {
+		subject := names[0]
+		if strings.HasSuffix(rival, oneHost) {
+			subject = base(rival)
+		}
 		fmt.Fprint(t, rival, "\t")
 		for _, f := range figures {
 			fmt.Fprint(t, ratio(column(samples, subject, f.of), column(samples, rival, f.of)), "\t")

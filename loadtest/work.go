@@ -30,6 +30,7 @@ type work struct {
 	few        int  // client connections; 0 = the flag's
 	webSocket  bool // messages that are echoed, over tunnels
 	hosts      int  // how many names are asked for, at random
+	drawn      bool // the name is drawn for each request even if there is only one
 	besideOne  bool // everyone takes part with one name, too
 	idle       int  // connections that do nothing meanwhile
 	changes    int  // routes that change each second meanwhile
@@ -218,7 +219,7 @@ func (w work) scriptWith(name string) string {
 	if w.post > 0 {
 		fmt.Fprintf(&b, "wrk.method = \"POST\"\nwrk.body = string.rep(\"x\", %d)\n", w.post)
 	}
-	if w.hosts > 1 || w.besideOne {
+	if w.hosts > 1 || w.drawn {
 		// The text is put together by hand because wrk.format would be the slowest part of the whole measurement.
 		fmt.Fprintf(&b, `local count = -1
 local head, rest = "GET %s HTTP/1.1\r\nHost: h", ".load.test\r\n\r\n"
