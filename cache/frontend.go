@@ -13,7 +13,12 @@ type Frontend struct {
 
 	// uniform tells that all backends have the same URL, so that a URL alone names none of them.
 	uniform bool
+	// heaviest is the largest weight of a backend, 0 without one.
+	heaviest int16
 }
+
+// Heaviest returns the largest weight of a backend, 0 if there is no backend.
+func (f *Frontend) Heaviest() int { return int(f.heaviest) }
 
 // parseFrontend parses the list stored under key; list must have at least the identifier. invalid
 // is called for each element or option that cannot be used.
@@ -33,6 +38,7 @@ func parseFrontend(
 			invalid(element, optionError(badOption))
 		}
 		f.uniform = f.uniform && element == list[1]
+		f.heaviest = max(f.heaviest, int16(b.Weight)) // At most MaxWeight.
 		f.Backends = append(f.Backends, b)
 	}
 	return f

@@ -40,6 +40,21 @@ func (c *chooser) weigh() (n, weight, last int) {
 
 // choose returns the index of the chosen backend, or noBackend.
 func (c *chooser) choose() int {
+	switch c.balance {
+	case BalanceLeastConn: // It has to look at every backend.
+	case BalanceRoundRobin:
+		if i := c.next(); i != noBackend {
+			return i
+		}
+	case BalanceP2C:
+		if i, j := c.draw(), c.draw(); i != noBackend && j != noBackend {
+			return c.lessLoaded(i, j)
+		}
+	default:
+		if i := c.draw(); i != noBackend {
+			return i
+		}
+	}
 	n, weight, last := c.weigh()
 	if n < 2 {
 		return last
@@ -53,6 +68,49 @@ func (c *chooser) choose() int {
 		return c.lessLoaded(c.at(c.random(weight)), c.at(c.random(weight)))
 	}
 	return c.at(c.random(weight))
+}
+
+// Drawing: with fewer than manyBackends looking at all of them is cheap, and after maxDraws in vain most
+// of them are dead, or light beside a heavy one.
+const (
+	manyBackends = 8
+	maxDraws     = 16
+)
+
+// draw returns a candidate at random, in proportion to the weights, or noBackend if that takes a look at
+// all backends. Each draw takes one of all with equal chances and keeps it, if it is a candidate, with the
+// chance that its weight has beside the heaviest: so the choice among a thousand costs what it costs among
+// ten.
+func (c *chooser) draw() int {
+	f := c.route.Frontend()
+	n, heaviest := len(f.Backends), f.Heaviest()
+	if n < manyBackends {
+		return noBackend
+	}
+	for range maxDraws {
+		i := c.random(n)
+		weight := f.Backends[i].Weight
+		if c.candidate(i) && (weight == heaviest || c.random(heaviest) < weight) {
+			return i
+		}
+	}
+	return noBackend
+}
+
+// next returns the candidate whose turn it is among many of equal weight, or noBackend. One that is no
+// candidate loses its turn.
+func (c *chooser) next() int {
+	f := c.route.Frontend()
+	n := len(f.Backends)
+	if n < manyBackends || f.Heaviest() > 1 {
+		return noBackend
+	}
+	for range maxDraws {
+		if i := int(c.turn() % uint64(n)); c.candidate(i) {
+			return i
+		}
+	}
+	return noBackend
 }
 
 // at returns the candidate in whose share of the summed weights the point lies.

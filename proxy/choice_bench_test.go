@@ -9,10 +9,10 @@ import (
 
 // BenchmarkChoose chooses among the backends of a frontend under each policy.
 func BenchmarkChoose(b *testing.B) {
-	for _, n := range []int{1, 3, 30} {
+	for _, n := range []int{1, 3, 30, 1000} {
 		var elements []string
 		for i := range n {
-			elements = append(elements, fmt.Sprintf("http://10.0.0.%d:80", i+1))
+			elements = append(elements, fmt.Sprintf("http://10.0.%d.%d:80", i/250, i%250+1))
 		}
 		route := routeTo(b, elements...)
 		for _, balance := range []Balance{BalanceRandom, BalanceRoundRobin, BalanceLeastConn, BalanceP2C} {

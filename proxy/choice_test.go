@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"math"
 	"math/rand/v2"
@@ -118,6 +119,55 @@ func TestChoose_RandomShares(t *testing.T) {
 	f("unusable elements", []string{"ftp://10.0.0.1", "10.0.0.2", "http://", "10.0.0.4#weight=2"}, 0, 1, 0, 2)
 }
 
+// Among many backends one is drawn until one fits. The shares are those of the weights all the same, also
+// where most draws are in vain, and nothing dead, tried or unusable is chosen.
+func TestChoose_AmongMany(t *testing.T) {
+	t.Parallel()
+	elements := []string{"10.0.1.1#weight=40", "ftp://10.0.1.2"}
+	weights := []float64{40, 0}
+	for i := range 18 {
+		weight := 1 + i%3
+		elements = append(elements, fmt.Sprintf("10.0.0.%d#weight=%d", i+1, weight))
+		weights = append(weights, float64(weight))
+	}
+	c := startRoutes(t, map[string][]string{"frontend:h": append([]string{"id"}, elements...)})
+	route := lookUp(t, c, "h")
+	const dead, tried = 5, 7
+	c.MarkDead(&route, dead)
+	route = lookUp(t, c, "h")
+	weights[dead], weights[tried] = 0, 0
+	ch := newChooser(BalanceRandom, &route)
+	untried := func(b *cache.Backend) bool { return b != &route.Frontend().Backends[tried] }
+	ch.allowed = untried
+	checkShares(t, ch.counts(100_000), weights...)
+
+	// Of two the less loaded: the others are chosen only when they are drawn twice.
+	ch = newChooser(BalanceP2C, &route)
+	ch.allowed = untried
+	ch.load = func(b *cache.Backend) int64 {
+		if b == &route.Frontend().Backends[0] {
+			return 0
+		}
+		return 1
+	}
+	got, sum := ch.counts(100_000), 0.0
+	for _, w := range weights {
+		sum += w
+	}
+	rest := 1 - weights[0]/sum
+	if share, want := float64(got[0])/100_000, 1-rest*rest; math.Abs(share-want) > 0.01 {
+		t.Errorf("the idle backend has %.3f of the requests, want %.3f", share, want)
+	}
+
+	for i := range elements {
+		c.MarkDead(&route, i)
+	}
+	route = lookUp(t, c, "h")
+	if got := newChooser(BalanceRandom, &route).choose(); got != noBackend {
+		t.Errorf("chose %d, all are dead", got)
+	}
+}
+
 func TestChoose_NeverDeadOrTried(t *testing.T) {
 	t.Parallel()
 	c := startRoutes(t, map[string][]string{
@@ -179,6 +229,17 @@ func TestChoose_RoundRobin(t *testing.T) {
 	f([]string{"10.0.0.1", "10.0.0.2", "10.0.0.3"}, 0, 1, 2)
 	f([]string{"10.0.0.1", "10.0.0.2", "10.0.0.1"}, 0, 1, 2)
 	f([]string{"10.0.0.1#weight=2", "10.0.0.2", "ftp://x", "10.0.0.3#weight=3"}, 0, 0, 1, 3, 3, 3)
+	// Among many each that cannot be used loses its turn.
+	many := make([]string, 2*manyBackends)
+	var want []int
+	for i := range many {
+		if many[i] = fmt.Sprintf("10.0.0.%d", i+1); i%4 == 2 {
+			many[i] = "ftp://x"
+		} else {
+			want = append(want, i)
+		}
+	}
+	f(many, want...)
 }
 
 func TestChoose_LeastConn(t *testing.T) {
