@@ -71,10 +71,13 @@ type Config struct {
 	DrainTimeout           time.Duration // Shutdown waits this long for exchanges and tunnels
 	MinBodyRate            int           // bytes/s over 30 s, of an upload and of a client that has bytes pending
 
-	MaxHeaderBytes      int   // request line and fields; over it 431 (or 414)
-	MaxHeaderFields     int   // over it 431
-	MaxBodyBytes        int64 // request body; over it 413
-	MaxConnections      int   // client connections of the process
+	MaxHeaderBytes  int   // request line and fields; over it 431 (or 414)
+	MaxHeaderFields int   // over it 431
+	MaxBodyBytes    int64 // request body; over it 413
+	// DeferAccept leaves a new connection to the kernel until its client has sent something, a second at most. Of TCP
+	// listeners only, and heeded by Serve, not by Reload.
+	DeferAccept         bool
+	MaxConnections      int // client connections of the process
 	MaxConnectionsPerIP int
 	// MaxHandshakesPerSecond bounds the TLS handshakes begun; a connection beyond it is closed.
 	MaxHandshakesPerSecond int
@@ -96,6 +99,7 @@ func DefaultConfig() Config {
 		RetryOnError:           3,
 		RetryTimeout:           10 * time.Second,
 		DeadBackendOn500:       true,
+		DeferAccept:            true,
 		ConnectTimeout:         5 * time.Second,
 		ResponseTimeout:        30 * time.Second,
 		HeaderTimeout:          15 * time.Second,

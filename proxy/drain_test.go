@@ -29,6 +29,28 @@ func TestDrain_PingSays503(t *testing.T) {
 	}
 }
 
+// From BeginDrain on no connection is left to the kernel, which would reset it at the end of accepting: a client that is
+// silent at first is served through Shutdown, like any that has connected before.
+func TestDrain_TakesSilentClients(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Echo(t, "b")
+	e := newEdge(t, one("a.example", b.URL()))
+	e.server.BeginDrain()
+	start := time.Now()
+	c := e.dial()
+	eventually(t, "the silent client's connection", func() bool { return e.metric("sluice_connections") == 1 })
+	if took := time.Since(start); took > 500*time.Millisecond {
+		t.Errorf("it was taken after %v", took)
+	}
+	done := make(chan error, 1)
+	go func() { done <- e.shutdown(context.Background()) }()
+	eventually(t, "the end of accepting", func() bool { return refuses(e.addr) })
+	c.wantAlive("a.example")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // Shutdown lets an answer that is on its way come to its end, says that the connection ends, and returns.
 func TestDrain_AnswersAreFinished(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -12,8 +15,7 @@ import (
 // boundListener is a listener with what its connections need to know. It keeps the limits of connections, and turns a
 // lack of file descriptors into a wait: to fasthttp an error of Accept is the end of the listener.
 type boundListener struct {
-	net.Listener
-	acceptor      acceptor
+	acceptor
 	srv           *Server
 	tls           *tls.Config
 	port          int
@@ -21,7 +23,7 @@ type boundListener struct {
 }
 
 func newBoundListener(s *Server, ln net.Listener, b Bind) *boundListener {
-	bl := &boundListener{Listener: ln, srv: s, tls: b.TLS, proxyProtocol: b.ProxyProtocol}
+	bl := &boundListener{srv: s, tls: b.TLS, proxyProtocol: b.ProxyProtocol}
 	if b.TLS != nil && b.HTTP2 && suitsHTTP2(b.TLS.CipherSuites) {
 		bl.tls = b.TLS.Clone()
 		bl.tls.NextProtos = []string{protoHTTP2, protoHTTP1}
@@ -29,8 +31,28 @@ func newBoundListener(s *Server, ln net.Listener, b Bind) *boundListener {
 	if a, ok := ln.Addr().(*net.TCPAddr); ok {
 		bl.port = a.Port
 	}
-	bl.acceptor.open(ln)
+	bl.open(ln)
+	bl.refused = bl.tellRefused
+	if err := bl.deferAccept(s.config().DeferAccept); err != nil {
+		s.log.Warn("connections are accepted before their clients have sent anything", "listener", ln.Addr().String(),
+			"error", err)
+	}
 	return bl
+}
+
+// tellRefused counts a connection that the poller refuses, and logs it once per window.
+func (bl *boundListener) tellRefused() {
+	s := bl.srv
+	s.metrics.limited[limitWatches].Inc()
+	if windowBegins(&s.refusedTold) {
+		s.log.Warn("connection closed", "listener", bl.Addr().String(), "error", errRefused)
+	}
+}
+
+// windowBegins reports, once per window of time, true.
+func windowBegins(told *atomic.Int64) bool {
+	window := int64(now())/int64(logWindow) + 1
+	return told.Swap(window) != window
 }
 
 func (bl *boundListener) proto() string {
@@ -51,10 +73,10 @@ func (bl *boundListener) Accept() (net.Conn, error) {
 	for backoff := minAcceptBackoff; ; {
 		bl.awaitRoom()
 		if bl.srv.closing.Load() { // Shutdown may have come before fasthttp knew of the listener.
-			_ = bl.Listener.Close()
+			_ = bl.Close()
 			return nil, io.EOF
 		}
-		c, err := bl.accept()
+		c, err := bl.next()
 		switch {
 		case err == nil:
 			if a := bl.admit(c); a != nil {
@@ -71,14 +93,6 @@ func (bl *boundListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 	}
-}
-
-// accept returns the next connection. Fast path: it waits already.
-func (bl *boundListener) accept() (net.Conn, error) {
-	if c, err := bl.acceptor.next(); c != nil || err != nil {
-		return c, err
-	}
-	return bl.Listener.Accept()
 }
 
 // temporary reports whether Accept may succeed later: descriptors or memory are short, or the client has left the
@@ -120,7 +134,7 @@ func (bl *boundListener) awaitRoom() {
 // tellFull logs, once per window, that new clients wait: nothing else does, as they are not seen before they are
 // accepted.
 func (s *Server) tellFull(limit int) {
-	if window := int64(now())/int64(logWindow) + 1; s.fullTold.Swap(window) != window {
+	if windowBegins(&s.fullTold) {
 		s.log.Warn("connection limit reached, new clients wait", "server.maxConnections", limit)
 	}
 }
@@ -143,4 +157,46 @@ func (bl *boundListener) admit(c net.Conn) *acceptedConn {
 		a.rw = tls.Server(l, bl.tls)
 	}
 	return a
+}
+
+// listeners are those that are served.
+type listeners struct {
+	mu     sync.Mutex
+	list   []*boundListener
+	closed bool
+}
+
+// add takes a listener in. It reports false after close.
+func (ls *listeners) add(bl *boundListener) bool {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.closed {
+		return false
+	}
+	ls.list = append(ls.list, bl)
+	return true
+}
+
+// remove takes a listener out that is served no more.
+func (ls *listeners) remove(bl *boundListener) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	ls.list = slices.DeleteFunc(ls.list, func(other *boundListener) bool { return other == bl })
+}
+
+// each calls f, which must not wait, for each listener.
+func (ls *listeners) each(f func(bl *boundListener)) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for _, bl := range ls.list {
+		f(bl)
+	}
+}
+
+// close closes all listeners, and those that come later.
+func (ls *listeners) close() {
+	ls.mu.Lock()
+	ls.closed = true
+	ls.mu.Unlock()
+	ls.each(func(bl *boundListener) { _ = bl.Close() })
 }

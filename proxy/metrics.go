@@ -19,13 +19,14 @@ const (
 	limitDescriptors
 	limitStalledStreams
 	limitHandshakes
+	limitWatches
 	limitCount
 )
 
 var limitNames = [limitCount]string{
 	"max_connections", "max_connections_per_ip", "max_backend_connections", "max_tunnels", "file_descriptors",
 	"stalled_streams",
-	"max_handshakes_per_second",
+	"max_handshakes_per_second", "epoll_watches",
 }
 
 // Directions of a tunnel.

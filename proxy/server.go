@@ -57,6 +57,7 @@ type Server struct {
 	slack slack // the sweep's
 	pools pools
 	edge  fasthttp.Server
+	bound listeners
 	h2    h2Servers
 	h3    h3Conns
 
@@ -65,9 +66,11 @@ type Server struct {
 	throttle throttle     // of lines about failed exchanges
 	deaths   throttle     // of lines about dead backends; by KindNone those that a status killed
 	fullTold atomic.Int64 // window of the last line about MaxConnections
-	tunnels  atomic.Int64
-	shakes   secondLimit
-	resting  atomic.Int64 // ends of tunnels that have given their buffers back
+	// refusedTold is that of the last line about a connection that the poller refused.
+	refusedTold atomic.Int64
+	tunnels     atomic.Int64
+	shakes      secondLimit
+	resting     atomic.Int64 // ends of tunnels that have given their buffers back
 
 	draining    atomic.Bool // pings answer 503
 	closing     atomic.Bool // connections end with their next answer
@@ -134,13 +137,14 @@ func (s *Server) Reload(cfg Config) error {
 }
 
 // Serve accepts connections on ln until Shutdown, and returns ErrServerClosed then. It may be called for several
-// listeners, which must be of TCP. It closes ln.
+// listeners, which must be of TCP. It takes ln over: to close ln itself may not end Serve, but Close does.
 func (s *Server) Serve(ln net.Listener, b Bind) error {
 	bl := newBoundListener(s, ln, b)
-	if s.closing.Load() {
-		_ = ln.Close()
+	if s.closing.Load() || !s.bound.add(bl) {
+		_ = bl.Close()
 		return ErrServerClosed
 	}
+	defer s.bound.remove(bl)
 	err := s.edge.Serve(bl)
 	if s.closing.Load() {
 		return ErrServerClosed
@@ -189,7 +193,10 @@ func (s *Server) carry(a *acceptedConn) {
 }
 
 // BeginDrain makes pings answer 503, so that load balancers turn away. Accepting goes on.
-func (s *Server) BeginDrain() { s.draining.Store(true) }
+func (s *Server) BeginDrain() {
+	s.draining.Store(true)
+	s.bound.each(func(bl *boundListener) { _ = bl.deferAccept(false) }) // What is with the kernel would be lost at the end.
+}
 
 // Shutdown stops accepting and waits for what is under way. Every connection ends with its next answer; one that waits
 // for a request is left open, since a request may be on its way to us. When ctx ends, connections that are left are cut
@@ -239,8 +246,9 @@ func (s *Server) cut() {
 	}
 }
 
-// Close ends the background work and the idle connections to backends. It is part of Shutdown.
+// Close ends accepting, the background work and the idle connections to backends. It is part of Shutdown.
 func (s *Server) Close() {
+	s.bound.close()
 	s.stopOnce.Do(func() { close(s.stop) })
 	s.sweeper.Wait()
 	s.idle.close()

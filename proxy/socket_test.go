@@ -12,37 +12,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// acceptedPair returns a connection as a listener of ours accepts it when it waits already, and its client's end.
+// acceptedPair returns a connection as a listener of ours accepts it, and its client's end.
 func acceptedPair(t *testing.T, address string) (*socket, *net.TCPConn) {
 	t.Helper()
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = ln.Close() })
-	var a acceptor
+	a := new(acceptor)
 	a.open(ln)
-	if c, err := a.next(); c != nil || err != nil {
-		t.Fatalf("%v, %v before anybody connected; want nothing", c, err)
-	}
-	far, err := net.Dial("tcp", ln.Addr().String())
+	t.Cleanup(func() { _ = a.Close() })
+	far, err := net.Dial("tcp", a.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = far.Close() })
-	for deadline := time.Now().Add(5 * time.Second); ; {
-		c, err := a.next()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if c != nil {
-			t.Cleanup(func() { _ = c.Close() })
-			return c.(*socket), far.(*net.TCPConn)
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("a client that has connected is not accepted")
-		}
+	c, err := a.next()
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c.(*socket), far.(*net.TCPConn)
 }
 
 // What package net sets on each connection, ours have from their listener.
@@ -61,7 +51,7 @@ func TestSocket_InheritsOptions(t *testing.T) {
 	} {
 		var got int
 		var err error
-		if broken := s.raw.Control(func(fd uintptr) { got, err = unix.GetsockoptInt(int(fd), tt.level, tt.option) }); broken != nil {
+		if broken := s.control(func(fd uintptr) { got, err = unix.GetsockoptInt(int(fd), tt.level, tt.option) }); broken != nil {
 			t.Fatal(broken)
 		}
 		if err != nil || got != tt.want {
@@ -128,5 +118,191 @@ func TestSocket_Reset(t *testing.T) {
 	_ = far.SetReadDeadline(time.Now().Add(5 * time.Second))
 	if _, err := far.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("the peer read %v, want a reset", err)
+	}
+}
+
+// The poller hears of a connection when somebody has to wait for it, and not before.
+func TestSocket_WatchedWhenItWaits(t *testing.T) {
+	t.Parallel()
+	s, far := acceptedPair(t, "127.0.0.1:0")
+	l := newLink(s)
+	l.limitRead(now(), 10*time.Second)
+	l.limitWrite(10*time.Second, 1)
+	if _, err := far.Write([]byte("request")); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := now().after(5 * time.Second); l.look() != sightData; time.Sleep(time.Millisecond) {
+		if now() > deadline {
+			t.Fatal("the request does not come")
+		}
+	}
+	buf := make([]byte, 16)
+	if n, err := l.Read(buf); string(buf[:n]) != "request" || err != nil {
+		t.Fatalf("read %q, %v", buf[:n], err)
+	}
+	if _, err := l.Write([]byte("answer")); err != nil {
+		t.Fatal(err)
+	}
+	if s.file.Load() != nil {
+		t.Error("the poller was told of a connection that nobody has waited for")
+	}
+	l.limitRead(now(), 50*time.Millisecond)
+	if n, err := l.Read(buf); n != 0 || err != errTimedOut {
+		t.Errorf("a wait ended with %d, %v", n, err)
+	}
+	if s.file.Load() == nil {
+		t.Error("the poller was not told of a connection that was waited for")
+	}
+	time.AfterFunc(20*time.Millisecond, func() { _, _ = far.Write([]byte("more")) })
+	l.limitRead(now(), 10*time.Second)
+	if n, err := l.Read(buf); string(buf[:n]) != "more" || err != nil {
+		t.Errorf("read %q, %v", buf[:n], err)
+	}
+	if n, err := io.ReadFull(far, buf[:6]); string(buf[:n]) != "answer" || err != nil {
+		t.Errorf("the client got %q, %v", buf[:n], err)
+	}
+}
+
+// A deadline that was set before a socket is watched ends its wait, and so does an interrupt.
+func TestSocket_EarlyDeadlines(t *testing.T) {
+	t.Parallel()
+	buf := make([]byte, 16)
+	s, _ := acceptedPair(t, "127.0.0.1:0")
+	l := newLink(s)
+	l.limitRead(now(), 10*time.Second)
+	l.interrupt()
+	if n, err := l.Read(buf); n != 0 || err != errInterrupted {
+		t.Errorf("a wait that was interrupted before ended with %d, %v", n, err)
+	}
+	s, far := acceptedPair(t, "127.0.0.1:0")
+	_ = s.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	_ = far.SetReadBuffer(4 << 10)
+	for i := 0; ; i++ {
+		if _, err := s.Write(make([]byte, 1<<20)); errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		} else if err != nil || i == 100 {
+			t.Fatalf("a peer that takes nothing: %v after %d MiB", err, i)
+		}
+	}
+}
+
+// Whoever waits for a connection, or is about to, learns that it was closed.
+func TestSocket_CloseWhileRead(t *testing.T) {
+	t.Parallel()
+	for i := range 50 {
+		s, _ := acceptedPair(t, "127.0.0.1:0")
+		ended := make(chan error, 2)
+		go func() {
+			_, err := newLink(s).Read(make([]byte, 16))
+			ended <- err
+		}()
+		go func() {
+			if i%2 == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			ended <- s.Close()
+		}()
+		for range 2 {
+			select {
+			case err := <-ended:
+				if err != nil && !errors.Is(err, net.ErrClosed) {
+					t.Fatal(err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("a reader was not told that its connection was closed")
+			}
+		}
+		if err := s.Close(); !errors.Is(err, net.ErrClosed) {
+			t.Fatalf("closed twice: %v", err)
+		}
+	}
+}
+
+// A connection that the poller refuses is closed, and somebody is told. The poller refuses files, too.
+func TestSocket_Refused(t *testing.T) {
+	t.Parallel()
+	fd, err := unix.Open(t.TempDir(), unix.O_TMPFILE|unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after unix.Stat_t
+	if err := unix.Fstat(fd, &before); err != nil {
+		t.Fatal(err)
+	}
+	told := 0
+	s := &socket{fd: fd, refused: func() { told++ }}
+	raw, _ := s.SyscallConn()
+	if err := raw.Read(func(uintptr) bool { return true }); err != nil {
+		t.Errorf("what need not wait: %v", err)
+	}
+	if err := raw.Read(func(uintptr) bool { return false }); err != errRefused {
+		t.Errorf("a wait ended with %v", err)
+	}
+	if told != 1 {
+		t.Errorf("it was told %d times", told)
+	}
+	if err := raw.Read(func(uintptr) bool { return true }); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("afterwards: %v", err)
+	}
+	if err := unix.Fstat(fd, &after); err == nil && after.Ino == before.Ino && after.Dev == before.Dev {
+		t.Error("the descriptor was left open")
+	}
+}
+
+// A client that says nothing is accepted a second later; one that does, at once.
+func TestAcceptor_Defers(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := new(acceptor)
+	a.open(ln)
+	defer a.Close()
+	accepted := make(chan net.Addr, 2)
+	go func() {
+		for {
+			c, err := a.next()
+			if err != nil {
+				close(accepted)
+				return
+			}
+			accepted <- c.RemoteAddr()
+			_ = c.Close()
+		}
+	}()
+	for _, tt := range []struct {
+		on     bool
+		silent bool
+	}{{true, false}, {true, true}, {false, true}} {
+		if err := a.deferAccept(tt.on); err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := now()
+		if !tt.silent {
+			if _, err := c.Write([]byte("GET")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		select {
+		case peer := <-accepted:
+			if peer.String() != c.LocalAddr().String() {
+				t.Errorf("%v was accepted, want %v", peer, c.LocalAddr())
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%+v: not accepted", tt)
+		}
+		if waited := start.until(now()) > deferTime*time.Second/2; waited != (tt.on && tt.silent) {
+			t.Errorf("%+v: accepted after %v", tt, start.until(now()))
+		}
+		_ = c.Close()
+	}
+	_ = a.Close()
+	if _, open := <-accepted; open {
+		t.Error("accepted after Close")
 	}
 }

@@ -199,6 +199,9 @@ func (e *edge) startServing() (err error) {
 	if err := e.awaitRoutes(); err != nil {
 		return err
 	}
+	if err := e.handover.keep(); err != nil {
+		return err
+	}
 	for _, ln := range e.listeners {
 		e.serve(ln.bind.HostPort(), func() error { return e.proxy.Serve(ln.Listener, proxyBind(ln, e.started.HTTPS.HTTP2)) })
 	}

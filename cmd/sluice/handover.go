@@ -111,9 +111,8 @@ func (h *handover) unused() error {
 	return errors.Join(errs...)
 }
 
-// complete says that this process serves: to the old one, which then drains, and to systemd. From
-// here on it can hand over itself.
-func (h *handover) complete() error {
+// keep has a copy of each socket made for the next process. Whoever serves them takes them over then.
+func (h *handover) keep() error {
 	if h.upgrader == nil {
 		return nil
 	}
@@ -121,6 +120,15 @@ func (h *handover) complete() error {
 		if err := h.upgrader.AddListener(s.network, s.address, s.listener.(tableflip.Listener)); err != nil {
 			return fmt.Errorf("keep socket of %s: %w", s.address, err)
 		}
+	}
+	return nil
+}
+
+// complete says that this process serves: to the old one, which then drains, and to systemd. From
+// here on it can hand over itself.
+func (h *handover) complete() error {
+	if h.upgrader == nil {
+		return nil
 	}
 	if err := h.upgrader.Ready(); err != nil {
 		// It crashed, or was killed. Its sockets are ours alone.

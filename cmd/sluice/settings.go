@@ -47,6 +47,7 @@ func proxySettings(cfg *config.Config) (proxy.Config, error) {
 		MaxHeaderBytes:         s.MaxHeaderBytes,
 		MaxHeaderFields:        s.MaxHeaderFields,
 		MaxBodyBytes:           s.MaxBodyBytes,
+		DeferAccept:            s.DeferAccept,
 		MaxConnections:         s.MaxConnections,
 		MaxConnectionsPerIP:    s.MaxConnectionsPerIP,
 		MaxHandshakesPerSecond: cfg.TLS.MaxHandshakesPerSecond,

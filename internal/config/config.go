@@ -69,6 +69,7 @@ type Server struct {
 	MaxHeaderBytes        int
 	MaxHeaderFields       int
 	MaxBodyBytes          int64
+	DeferAccept           bool
 	MaxConnections        int
 	MaxConnectionsPerIP   int
 	MaxBackendConnections int

@@ -93,6 +93,12 @@ var limitKeys = []Key{
 		field: func(c *Config) any { return &c.Server.MaxBodyBytes },
 	},
 	{
+		Path: "server.deferAccept", Default: "true",
+		Doc: "A connection on which its client has sent nothing is left to the kernel for a second: less work for " +
+			"each new connection.",
+		field: func(c *Config) any { return &c.Server.DeferAccept },
+	},
+	{
 		Path: "server.maxConnections", Default: "0", Live: true, Rule: anyCount,
 		Doc:   "Client connections; 0 means 40 % of RLIMIT_NOFILE: 80 % less what backends may use.",
 		field: func(c *Config) any { return &c.Server.MaxConnections },
