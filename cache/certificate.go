@@ -98,8 +98,15 @@ func (c *Cache) parseCertificate(name string, fields map[string]string) (*certif
 // unknownField is a field that means nothing in its family.
 type unknownField string
 
+// maxFieldName is the longest name of a field that is repeated. What is longer may be a key that
+// somebody stored in the place of one.
+const maxFieldName = 40
+
 func (f unknownField) Error() string {
-	return fmt.Sprintf("the field %q is unknown and ignored", string(f)[:min(len(f), maxLoggedElement)])
+	if len(f) > maxFieldName {
+		return fmt.Sprintf("a field with %d bytes of text in the place of a name is unknown and ignored", len(f))
+	}
+	return fmt.Sprintf("the field %q is unknown and ignored", string(f))
 }
 
 // noteHash counts a mistake in a hash of the store, and logs it unless that was done lately. err

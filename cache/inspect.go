@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// maxInspected bounds the frontends that Inspect reads of one server.
+	// maxInspected bounds the keys of each kind that Inspect reads of one server.
 	maxInspected = 100_000
 	// maxUnusable bounds the entries that an Inspection names.
 	maxUnusable = 1000
@@ -29,9 +29,15 @@ type Inspection struct {
 	Servers []InspectedServer `json:"servers"`
 	// Frontends is how many lists were read, not how many there are: see Note.
 	Frontends int `json:"frontendsSampled"`
+	// CertificateCount and PolicyCount are how many hashes "tls:" and "route:" were read.
+	CertificateCount int `json:"certificatesSampled"`
+	PolicyCount      int `json:"policiesSampled"`
+	// Certificates and Policies are those among them that can be used, at most 1000 of each.
+	Certificates []InspectedCertificate `json:"certificates"`
+	Policies     []InspectedPolicy      `json:"policies"`
 	// Unusable are the entries that were read and cannot be used, at most 1000.
 	Unusable []UnusableEntry `json:"unusable"`
-	// Note says why not all frontends were read; empty if they were.
+	// Note says why not everything was read; empty if it was.
 	Note string `json:"note,omitempty"`
 }
 
@@ -51,7 +57,7 @@ type InspectedServer struct {
 	RoundTrip time.Duration `json:"roundTripNanoseconds"`
 }
 
-// UnusableEntry is one element of a list, a list, or a key that sluice passes over.
+// UnusableEntry is one element of a list, a field of a hash, or a key, that sluice passes over.
 type UnusableEntry struct {
 	Key     string `json:"key"`
 	Element string `json:"element,omitempty"` // without user information
@@ -59,7 +65,7 @@ type UnusableEntry struct {
 }
 
 // Inspect connects to the store that o names, asks it what it is and reads a sample of its
-// frontends, within ctx's deadline. It changes nothing there. An error means that the store could
+// frontends, certificates and policies, within ctx's deadline. It changes nothing there. An error means that the store could
 // not be reached; what was found before that is returned with it.
 func Inspect(ctx context.Context, o Options) (*Inspection, error) {
 	o = o.withDefaults()
@@ -67,7 +73,9 @@ func Inspect(ctx context.Context, o Options) (*Inspection, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &inspector{o: &o, found: &Inspection{Unusable: []UnusableEntry{}}}
+	i := &inspector{o: &o, found: &Inspection{
+		Unusable: []UnusableEntry{}, Certificates: []InspectedCertificate{}, Policies: []InspectedPolicy{},
+	}}
 	switch {
 	case drivers[0].file != "":
 		err = i.file(drivers[0].file)
@@ -89,11 +97,20 @@ type inspector struct {
 }
 
 func (i *inspector) unusable(key, element, cause string) {
-	switch n := len(i.found.Unusable); {
-	case n < maxUnusable:
+	if len(i.found.Unusable) < maxUnusable {
 		i.found.Unusable = append(i.found.Unusable, UnusableEntry{Key: key, Element: loggable(element), Cause: cause})
-	case n == maxUnusable && i.found.Note == "":
-		i.found.Note = fmt.Sprintf("more than %d entries cannot be used", maxUnusable)
+		return
+	}
+	i.note(fmt.Sprintf("more than %d entries cannot be used", maxUnusable))
+}
+
+// note adds a remark, once.
+func (i *inspector) note(text string) {
+	switch {
+	case i.found.Note == "":
+		i.found.Note = text
+	case !strings.Contains(i.found.Note, text):
+		i.found.Note += "; " + text
 	}
 }
 
@@ -116,7 +133,16 @@ func (i *inspector) file(path string) error {
 	for name, list := range routes.lists {
 		i.list(name, &reading{list: list[:min(len(list), i.o.MaxBackends+1)], cut: len(list) > i.o.MaxBackends+1})
 	}
+	for f := range routes.hashes {
+		for name, fields := range routes.hashes[f] {
+			r := hashReading{fields: fields}
+			r.bound()
+			i.hash(family(f), name, &r)
+		}
+	}
 	slices.SortFunc(i.found.Unusable, func(a, b UnusableEntry) int { return strings.Compare(a.Key, b.Key) })
+	slices.SortFunc(i.found.Certificates, func(a, b InspectedCertificate) int { return strings.Compare(a.Key, b.Key) })
+	slices.SortFunc(i.found.Policies, func(a, b InspectedPolicy) int { return strings.Compare(a.Key, b.Key) })
 	return nil
 }
 
@@ -164,12 +190,12 @@ func (i *inspector) server(ctx context.Context, d *driver, address, purpose stri
 	}
 	conn, _ := client.Dedicate()
 	defer conn.Close() // see redisWatcher.stand
-	l := &link{address: address, tier: tierBroadcast}
-	_, refusal, err := i.watcher.track(ctx, conn, l)
+	watch := &link{address: address, tier: tierBroadcast}
+	_, refusal, err := i.watcher.track(ctx, conn, watch)
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", address, err)
 	}
-	server.Tier = l.tier.String()
+	server.Tier = watch.tier.String()
 	if refusal != nil {
 		server.Refusal = refusal.Error()
 	}
@@ -177,7 +203,15 @@ func (i *inspector) server(ctx context.Context, d *driver, address, purpose stri
 	if !sample {
 		return nil
 	}
-	return i.sample(ctx, &link{client: client, address: address})
+	l := &link{client: client, address: address}
+	prefix := i.watcher.prefix + frontendKey
+	err = i.sample(ctx, l, prefix, "frontends", func(keys []string) error { return i.batch(ctx, l, prefix, keys) })
+	for f := range families {
+		if err == nil {
+			err = i.sampleHashes(ctx, l, f)
+		}
+	}
+	return err
 }
 
 // describe asks a server what it is; a server that does not tell is used all the same.
@@ -220,34 +254,34 @@ func (i *inspector) measure(ctx context.Context, client rueidis.Client) (time.Du
 	return took[roundTrips/2], nil
 }
 
-// sample reads frontends, in the order in which the server lists them.
-func (i *inspector) sample(ctx context.Context, l *link) error {
-	prefix := i.watcher.prefix + frontendKey
-	read := 0
+// sample hands the keys that begin with prefix to read, a batch at a time, in the order in which the
+// server lists them. what names them.
+func (i *inspector) sample(ctx context.Context, l *link, prefix, what string, read func(keys []string) error) error {
+	seen := 0
 	for cursor := uint64(0); ; {
 		scan := l.client.B().Scan().Cursor(cursor).Match(globEscape(prefix) + "*").Count(1000).Build()
 		page, err := l.client.Do(ctx, scan).AsScanEntry()
 		switch {
 		case isReply(err):
-			i.found.Note = "frontends cannot be listed: " + err.Error()
+			i.note(what + " cannot be listed: " + err.Error())
 			return nil
 		case ctx.Err() != nil:
-			i.found.Note = "there was no time to read all frontends"
+			i.note("there was no time to read all " + what)
 			return nil
 		case err != nil:
-			return fmt.Errorf("list frontends of %s: %w", l.address, err)
+			return fmt.Errorf("list %s of %s: %w", what, l.address, err)
 		}
 		for batch := range slices.Chunk(page.Elements, inspectBatch) {
-			if err := i.batch(ctx, l, prefix, batch); err != nil {
+			if err := read(batch); err != nil {
 				return err
 			}
 		}
-		read += len(page.Elements)
+		seen += len(page.Elements)
 		if cursor = page.Cursor; cursor == 0 {
 			return nil
 		}
-		if read >= maxInspected {
-			i.found.Note = fmt.Sprintf("only the first %d frontends of %s were read", read, l.address)
+		if seen >= maxInspected {
+			i.note(fmt.Sprintf("only the first %d %s of %s were read", seen, what, l.address))
 			return nil
 		}
 	}

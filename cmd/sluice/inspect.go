@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"sluice/cache"
@@ -33,7 +35,7 @@ func inspectStore(ctx context.Context, cfg *config.Config, format string, stdout
 	return exitStatus(stderr, failure)
 }
 
-// writeInspection prints one line for each server and each entry that cannot be used.
+// writeInspection prints one line for each server, certificate and policy, and each entry that cannot be used.
 func writeInspection(w io.Writer, cfg *config.Config, found *cache.Inspection) error {
 	if err := cfg.WriteText(w); err != nil {
 		return err
@@ -46,9 +48,21 @@ func writeInspection(w io.Writer, cfg *config.Config, found *cache.Inspection) e
 			fmt.Fprintf(&b, "store %s: refused to push all changes: %s\n", s.Address, s.Refusal)
 		}
 	}
-	fmt.Fprintf(&b, "frontends sampled: %d, entries that cannot be used: %d\n", found.Frontends, len(found.Unusable))
+	fmt.Fprintf(&b, "frontends sampled: %d, certificates: %d, policies: %d, entries that cannot be used: %d\n",
+		found.Frontends, found.CertificateCount, found.PolicyCount, len(found.Unusable))
 	if found.Note != "" {
 		fmt.Fprintf(&b, "note: %s\n", found.Note)
+	}
+	for _, k := range found.Certificates {
+		fmt.Fprintf(&b, "certificate %q: %q, valid from %s to %s, by %q\n", k.Key, k.Names,
+			k.NotBefore.Format(time.RFC3339), k.NotAfter.Format(time.RFC3339), k.Issuer)
+	}
+	for _, p := range found.Policies {
+		fmt.Fprintf(&b, "policy %q:", p.Key)
+		for _, name := range slices.Sorted(maps.Keys(p.Fields)) {
+			fmt.Fprintf(&b, " %s %q", name, p.Fields[name])
+		}
+		b.WriteByte('\n')
 	}
 	for _, e := range found.Unusable {
 		fmt.Fprintf(&b, "unusable: %q", e.Key)
