@@ -193,7 +193,11 @@ loadtest-rivals: loadtest-deps ## The closed-loop half of make loadtest.
 
 .PHONY: loadtest-latency
 loadtest-latency: loadtest-deps ## The open-loop half: latencies at 30, 60 and 90 % of capacity.
-	bin/loadtest -scenario latency -page docs/performance.md -picture docs/latency.svg -rounds 3 -duration 2s $(LOADTEST)
+	bin/loadtest -scenario latency -page docs/performance.md -picture docs/latency.svg -rounds 5 -duration 1s $(LOADTEST)
+
+.PHONY: loadtest-page
+loadtest-page: loadtest-deps ## Write the tables of make loadtest-rivals and make growth anew from what they recorded.
+	bin/loadtest -scenario page -page docs/performance.md
 
 .PHONY: loadtest-quick
 loadtest-quick: loadtest-deps ## See in under a minute that all kinds of work run without errors.

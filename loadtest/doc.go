@@ -18,7 +18,7 @@
 //
 // With -page a scenario writes its section of docs/performance.md, with -picture its figure. What
 // rivals and growth know of each kind of work stands in rivals.json and growth.json beside the page,
-// so that one can be measured anew by itself.
+// so that one can be measured anew by itself; the scenario page writes both sections from there.
 //
 // Everything runs on loopback, from one temporary directory, and ends with the program. Raw
 // samples are kept as JSON. With a count of errors other than zero, or anything that failed, the exit

@@ -149,15 +149,20 @@ func publishGrowth(o *options, series string, one growthRecord) error {
 	if o.page == "" {
 		return nil
 	}
-	file := filepath.Join(filepath.Dir(o.page), "growth.json")
-	all := growthRecords{}
-	if err := loadRecords(file, &all); err != nil {
+	all, err := loadRecords[growthRecords](growthFile(o))
+	if err != nil {
 		return err
 	}
 	all[series] = one
-	return errors.Join(saveRecords(file, all),
-		saveText(o.picture, all.picture()),
-		writeSection(o.page, "make growth", all.text()))
+	return errors.Join(saveRecords(growthFile(o), all), saveText(o.picture, all.picture()), all.write(o))
+}
+
+// growthFile is where the records are kept: beside the page.
+func growthFile(o *options) string { return filepath.Join(filepath.Dir(o.page), "growth.json") }
+
+// write writes the page's section.
+func (all growthRecords) write(o *options) error {
+	return writeSection(o.page, "make growth", all.text())
 }
 
 // measureSeries starts sluice once for each value, at the same time, and measures them in turns.

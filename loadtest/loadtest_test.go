@@ -222,6 +222,33 @@ func readFile(t *testing.T, file string) string {
 	return string(text)
 }
 
+func TestPage_IsWrittenFromRecords(t *testing.T) {
+	t.Parallel()
+	page := samplePage(t)
+	o := &options{page: page}
+	if err := runPage(t.Context(), nil, o, machine{}, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if text := readFile(t, page); strings.Count(text, "old\n") != 4 {
+		t.Errorf("without records the page has become\n%s", text)
+	}
+	err := errors.Join(
+		saveRecords(rivalsFile(o), records{"small": {Rows: []row{{Contestant: "sluice", CPUMicros: 12.3}}}}),
+		saveRecords(growthFile(o), growthRecords{"body": {Points: []growthPoint{{Value: 128, CPUMicros: 10}, {Value: 1024, CPUMicros: 15}}}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := runPage(t.Context(), nil, o, machine{}, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	text := readFile(t, page)
+	for _, want := range []string{"| small | sluice | 12.3 |", "| 1024 | 15.0 | 1.50 |"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page does not contain %q:\n%s", want, text)
+		}
+	}
+}
+
 func TestWriteSection_KeepsTheRest(t *testing.T) {
 	t.Parallel()
 	page := samplePage(t)

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -39,20 +41,37 @@ func saveText(path, content string) error {
 	return nil
 }
 
-// loadRecords reads a file that saveRecords wrote into to, a pointer to a map; a file that does not
-// exist adds nothing.
-func loadRecords(file string, to any) error {
+// runPage writes the sections of rivals and growth from their records, as this program would write
+// them now, and measures nothing.
+func runPage(_ context.Context, _ *site, o *options, _ machine, _ io.Writer) error {
+	if o.page == "" {
+		return errors.New("-page: must name the file to write")
+	}
+	compared, err := loadRecords[records](rivalsFile(o))
+	if err == nil && len(compared) > 0 {
+		err = compared.write(o)
+	}
+	grown, growthErr := loadRecords[growthRecords](growthFile(o))
+	if growthErr == nil && len(grown) > 0 {
+		growthErr = grown.write(o)
+	}
+	return errors.Join(err, growthErr)
+}
+
+// loadRecords reads a file that saveRecords wrote; one that does not exist holds nothing.
+func loadRecords[M ~map[string]R, R any](file string) (M, error) {
+	all := M{}
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return all, nil
 	}
 	if err != nil {
-		return fmt.Errorf("load records: %w", err)
+		return nil, fmt.Errorf("load records: %w", err)
 	}
-	if err := json.Unmarshal(text, to); err != nil {
-		return fmt.Errorf("load records: %s: %w (delete it to begin anew)", file, err)
+	if err := json.Unmarshal(text, &all); err != nil {
+		return nil, fmt.Errorf("load records: %s: %w (delete it to begin anew)", file, err)
 	}
-	return nil
+	return all, nil
 }
 
 // saveRecords keeps what a page is made from, so that a part of it can be measured anew by itself.

@@ -137,8 +137,9 @@ func (all records) text() string {
 	all.writeHosts(&b)
 	all.writeChurn(&b)
 	b.WriteString("\n![CPU time per request, by kind of work](rivals.svg)\n\n")
-	all.writeIdle(&b)
 	all.writeTargets(&b)
+	all.writeLosses(&b)
+	all.writeIdle(&b)
 	b.WriteString("All figures, closed loop: medians of the rounds.\n\n" +
 		"| work | | CPU µs/request | requests/s | p50 ms | p99 ms | p99.9 ms | memory MiB | errors |\n" +
 		"|---|---|---|---|---|---|---|---|---|\n")

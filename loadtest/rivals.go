@@ -52,16 +52,19 @@ func publishRivals(o *options, m machine, w work, samples []sample) error {
 	if o.page == "" {
 		return nil
 	}
-	file := filepath.Join(filepath.Dir(o.page), "rivals.json")
-	all := records{}
-	if err := loadRecords(file, &all); err != nil {
+	all, err := loadRecords[records](rivalsFile(o))
+	if err != nil {
 		return err
 	}
 	all[w.name] = newRecord(o, m, w, samples)
-	return errors.Join(saveRecords(file, all),
-		saveText(o.picture, all.picture()),
-		writeSection(o.page, "make loadtest", all.text()))
+	return errors.Join(saveRecords(rivalsFile(o), all), saveText(o.picture, all.picture()), all.write(o))
 }
+
+// rivalsFile is where the records are kept: beside the page.
+func rivalsFile(o *options) string { return filepath.Join(filepath.Dir(o.page), "rivals.json") }
+
+// write writes the page's section.
+func (all records) write(o *options) error { return writeSection(o.page, "make loadtest", all.text()) }
 
 func ofWork(samples []sample, work string) []sample {
 	return slices.DeleteFunc(slices.Clone(samples), func(one sample) bool { return one.Work != work })

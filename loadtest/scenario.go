@@ -31,6 +31,7 @@ func scenarios() []scenario {
 		{"growth", 2 * time.Second, time.Second, 0, runGrowth},
 		{"memory", 30 * time.Minute, 4 * time.Second, 400, runMemory},
 		{"profile", 5 * time.Second, time.Second, 0, runProfile},
+		{"page", time.Second, time.Second, 0, runPage},
 		{scenarioRouteChanges, time.Minute, 2 * time.Second, 100, runRouteChanges},
 	}
 }
