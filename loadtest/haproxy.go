@@ -9,11 +9,14 @@ import (
 
 // haproxyTemplate is HAProxy as a proxy: connections to the backend shared by all clients, the
 // usual forwarding fields, names through a map where there are many. A connection without a request
-// is neither logged nor answered, as with the others.
+// is neither logged nor answered, as with the others. The shares of descriptors are those above which
+// it keeps no idle connections to the backend: by default a quarter, which many idle clients exceed.
 var haproxyTemplate = template.Must(template.New("haproxy").Parse(`
 global
   nbthread {{.Threads}}
   maxconn {{.MaxConn}}
+  tune.pool-high-fd-ratio 90
+  tune.pool-low-fd-ratio 80
   ssl-default-bind-options ssl-min-ver TLSv1.2
 {{- if .Log}}
   log stdout format raw local0 info
