@@ -80,7 +80,12 @@ func everySeries() []growthSeries {
 		{
 			name: "body", title: "bytes of the answer's body", values: bodySizes,
 			work: func(_ *site, n int) work {
-				return small(func(w *work) { w.path, w.answer = fmt.Sprintf("/b%d", n), n })
+				return small(func(w *work) {
+					w.path, w.answer = fmt.Sprintf("/b%d", n), n
+					if n > oneMBytes {
+						w.few = fewConnections
+					}
+				})
 			},
 		},
 		{

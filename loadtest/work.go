@@ -43,6 +43,10 @@ type work struct {
 	again    bool     // warms up before each measurement: what it needs does not keep
 }
 
+// fewConnections are enough for the largest answers. With many of them most answers of a short
+// measurement would be under way at its end, uncounted.
+const fewConnections = 8
+
 // Hosts and idle connections of those kinds of work that are about them.
 const (
 	manyHosts   = 100_000
@@ -59,8 +63,7 @@ var works = []work{
 	{name: "10k", title: "10 KiB answers", path: "/10k", answer: tenKBytes, hosts: 1},
 	{name: "1m", title: "1 MiB answers", path: "/1m", answer: oneMBytes, hosts: 1, logged: true},
 	{
-		// With many connections most answers of a short measurement would be under way at its end, uncounted.
-		name: "10m", title: "10 MiB answers", path: "/10m", answer: tenMBytes, hosts: 1, few: 8, logged: true,
+		name: "10m", title: "10 MiB answers", path: "/10m", answer: tenMBytes, hosts: 1, few: fewConnections, logged: true,
 	},
 	{name: "post", title: "1 KiB POST", path: "/small", answer: smallBytes, post: postBytes, hosts: 1},
 	{name: "tls", title: "small GET, TLS 1.3", path: "/small", answer: smallBytes, tls: true, hosts: 1},
