@@ -35,54 +35,61 @@ func runLatency(ctx context.Context, s *site, o *options, m machine, out io.Writ
 		return errors.Join(missing...)
 	}
 	defer stopEntrants(entrants)
-	result, err := measureLatency(ctx, o, entrants)
-	if err != nil {
-		return err
+	result, failed := measureLatency(ctx, o, entrants)
+	failed = append(missing, failed...)
+	if len(result.Samples) == 0 {
+		return errors.Join(append(failed, ctx.Err())...)
 	}
-	names := make([]string, len(entrants))
-	for i, e := range entrants {
-		names[i] = e.name
-	}
+	names := whoOf(result.Samples)
 	printLatency(out, o, names, result)
-	err = saveResults(o, out, results{Machine: m, Options: describe(o), Latency: &result})
-	return errors.Join(errors.Join(missing...), err, samplesError(result.Samples),
+	err := saveResults(o, out, results{Machine: m, Options: describe(o), Latency: &result})
+	return errors.Join(errors.Join(failed...), err, samplesError(result.Samples),
 		saveText(o.picture, latencyPicture(names, result)),
 		writeSection(o.page, "make loadtest latency", latencyText(o, m, names, result)))
 }
 
-// measureLatency takes the capacities, then the latencies.
-func measureLatency(ctx context.Context, o *options, entrants []entrant) (latencyResult, error) {
+// measureLatency takes the capacities, then the latencies. One that fails takes no further part.
+func measureLatency(ctx context.Context, o *options, entrants []entrant) (latencyResult, []error) {
+	l := newLineup(entrants)
 	result := latencyResult{Capacity: map[string]float64{}}
-	capacities := map[string][]float64{}
-	for range min(o.rounds, capacityRounds) {
-		for _, e := range entrants {
+	for _, e := range entrants {
+		var rates []float64
+		for range min(o.rounds, capacityRounds) {
 			one, err := e.atRate(ctx, o, o.connections, 0)
 			if err != nil {
-				return result, fmt.Errorf("measure %s: %w", e.name, err)
+				l.drop(e, fmt.Errorf("measure the capacity of %s: %w", e.name, err))
+				break
 			}
-			capacities[e.name] = append(capacities[e.name], one.Rate)
+			rates = append(rates, one.Rate)
 		}
-	}
-	for name, rates := range capacities {
-		result.Capacity[name] = median(rates)
+		if len(rates) > 0 {
+			result.Capacity[e.name] = median(rates)
+		}
 	}
 	for _, load := range loads {
-		result.Rates = append(result.Rates, load*result.Capacity[entrants[0].name])
+		result.Rates = append(result.Rates, load*result.Capacity[l.subject])
 	}
+	var samples []sample
 	for round := range o.rounds {
 		for i, load := range loads {
-			for j := range entrants {
-				e := entrants[(round+j)%len(entrants)]
+			order := l.entrants
+			for j := range order {
+				if l.over(ctx) {
+					break
+				}
+				e := order[(round+j)%len(order)]
 				one, err := e.atRate(ctx, o, o.connections, result.Rates[i])
 				if err != nil {
-					return result, fmt.Errorf("measure %s: %w", e.name, err)
+					l.drop(e, fmt.Errorf("measure %s at %s: %w", e.name, loadName(load), err))
+					continue
 				}
 				one.Round, one.Work = round, loadName(load)
-				result.Samples = append(result.Samples, one)
+				samples = append(samples, one)
 			}
 		}
 	}
-	return result, nil
+	result.Samples = l.remaining(ctx, samples)
+	return result, l.failed
 }
 
 func loadName(load float64) string { return fmt.Sprintf("%.0f %%", 100*load) }

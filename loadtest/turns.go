@@ -7,6 +7,38 @@ import (
 	"sync"
 )
 
+// lineup is the entrants that still take part, and why others no longer do.
+type lineup struct {
+	entrants []entrant
+	subject  string // name of the first one; without it nothing is worth measuring
+	failed   []error
+}
+
+func newLineup(entrants []entrant) *lineup {
+	return &lineup{entrants: entrants, subject: entrants[0].name}
+}
+
+// drop takes an entrant out. A slice of entrants that was taken before stays as it is.
+func (l *lineup) drop(e entrant, err error) {
+	l.failed = append(l.failed, err)
+	l.entrants = slices.DeleteFunc(slices.Clone(l.entrants), func(other entrant) bool { return other.name == e.name })
+}
+
+// over reports whether there is no use in going on.
+func (l *lineup) over(ctx context.Context) bool {
+	return ctx.Err() != nil || len(l.entrants) == 0 || l.entrants[0].name != l.subject
+}
+
+// remaining are the samples of those that took part to the end; none if the subject did not.
+func (l *lineup) remaining(ctx context.Context, samples []sample) []sample {
+	if l.over(ctx) {
+		return nil
+	}
+	return slices.DeleteFunc(samples, func(one sample) bool {
+		return !slices.ContainsFunc(l.entrants, func(e entrant) bool { return e.name == one.Contestant })
+	})
+}
+
 // turns are the samples of entrants that take turns, and why some of them have none.
 type turns struct {
 	samples []sample
@@ -22,38 +54,29 @@ func takeTurns(ctx context.Context, s *site, o *options, entrants []entrant) tur
 	if o.short {
 		return takeAtOnce(ctx, s, o, entrants)
 	}
-	var t turns
-	subject := entrants[0].name
-	drop := func(e entrant, err error) {
-		t.failed = append(t.failed, err)
-		t.samples = slices.DeleteFunc(t.samples, func(one sample) bool { return one.Contestant == e.name })
-		entrants = slices.DeleteFunc(slices.Clone(entrants), func(other entrant) bool { return other.name == e.name })
-	}
-	subjectFailed := func() bool { return len(entrants) == 0 || entrants[0].name != subject || ctx.Err() != nil }
+	l := newLineup(entrants)
 	for _, e := range entrants {
 		if err := e.prepare(ctx, s, o); err != nil {
-			drop(e, err)
+			l.drop(e, err)
 		}
 	}
-	if subjectFailed() {
-		return turns{failed: t.failed}
-	}
+	var samples []sample
 	for round := range o.roundsOf(entrants) {
-		order := entrants // Who fails in this round leaves a copy of it.
+		order := l.entrants
 		for i := range order {
+			if l.over(ctx) {
+				break
+			}
 			e := order[(round+i)%len(order)]
 			one, err := e.measure(ctx, s, o, round)
 			if err != nil {
-				drop(e, fmt.Errorf("measure %s in round %d: %w", e.name, round+1, err))
-			} else {
-				t.samples = append(t.samples, one)
+				l.drop(e, fmt.Errorf("measure %s in round %d: %w", e.name, round+1, err))
+				continue
 			}
-			if subjectFailed() {
-				return turns{failed: t.failed}
-			}
+			samples = append(samples, one)
 		}
 	}
-	return t
+	return turns{l.remaining(ctx, samples), l.failed}
 }
 
 // prepare lets an entrant do its work before it counts.
