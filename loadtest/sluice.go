@@ -74,8 +74,11 @@ func (c *contestant) config(s *site, w work, driver string, port, adminPort int)
 		config["user"], config["group"] = "root", "root"
 	}
 	if clients := max(w.idle, w.clients); clients > spareConnections {
-		// Its own limit leaves each client room for a connection to a backend, which idle ones do not take.
-		overlay(config, map[string]any{"server": map[string]any{"maxConnections": clients + spareConnections}})
+		// Its own limit leaves each client room for a connection to a backend, which idle ones do not take. Clients
+		// that ask may all wait for one backend when the machine has stood still; that limit is not what is measured.
+		overlay(config, map[string]any{"server": map[string]any{
+			"maxConnections": clients + spareConnections, "maxBackendConnections": clients,
+		}})
 	}
 	if w.unknown > 0 {
 		config["cache"] = map[string]any{"maxUnknownHosts": w.unknown}
