@@ -33,6 +33,7 @@ type openLoop struct {
 	conns   []loopConn
 	free    idleQueue // connections without a request under way
 	broken  int64
+	charged int64 // requests that were due and have no answer
 	buf     []byte
 	latency *hdrhistogram.Histogram
 	start   time.Time
@@ -98,17 +99,26 @@ func runOpenLoop(to string, w work, connections int, rate float64, duration time
 		return report{}, fmt.Errorf("set timer slack: %w", err)
 	}
 	defer func() { _ = unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) }() // Back to the system's.
-	if err := errors.Join(l.useAll(), started()); err != nil {
+	if err := l.useAll(); err != nil {
 		return report{}, err
 	}
-	l.start = time.Now()
-	l.end = l.start.Add(duration)
-	if err := l.run(); err != nil {
+	if w.clients > 0 {
+		// To use each of thousands takes so long that the first ones have been put to rest meanwhile.
+		if err := l.run(warmUpTime); err != nil {
+			return report{}, err
+		}
+		l.forget()
+	}
+	if err := started(); err != nil {
+		return report{}, err
+	}
+	if err := l.run(duration); err != nil {
 		return report{}, err
 	}
 	r := reportOf(l.latency, duration)
 	r.Errors.Read = l.broken
-	if r.Requests == 0 {
+	r.Unanswered = l.charged
+	if r.Requests == r.Unanswered {
 		return report{}, errors.New("open loop: no request was answered")
 	}
 	return r, nil
@@ -128,9 +138,14 @@ func (l *openLoop) useAll() error {
 			}
 		}
 	}
-	l.latency.Reset()
-	l.sent = 0
+	l.forget()
 	return nil
+}
+
+// forget begins to count anew.
+func (l *openLoop) forget() {
+	l.latency.Reset()
+	l.sent, l.charged = 0, 0
 }
 
 // answerBytes sends the request once and returns the length of its answer.
@@ -244,8 +259,10 @@ func (l *openLoop) due(now time.Time) time.Time {
 	return l.start.Add(time.Duration(float64(l.sent) / l.rate * float64(time.Second)))
 }
 
-// run sends until the end, then waits for what is under way.
-func (l *openLoop) run() error {
+// run sends for a time, then waits for what is under way.
+func (l *openLoop) run(duration time.Duration) error {
+	l.start = time.Now()
+	l.end = l.start.Add(duration)
 	events := make([]unix.EpollEvent, 128)
 	for {
 		now := time.Now()
@@ -289,10 +306,12 @@ func (l *openLoop) chargeRest() {
 	for i, c := range l.conns {
 		if busy[i] {
 			count(l.latency, time.Since(c.due))
+			l.charged++
 		}
 	}
 	for l.rate > 0 && l.due(l.end).Before(l.end) {
 		count(l.latency, l.end.Sub(l.due(l.end)))
+		l.charged++
 		l.sent++
 	}
 }

@@ -68,6 +68,25 @@ func TestOpenLoop_KeepsTheRate(t *testing.T) {
 	}
 }
 
+// TestOpenLoop_TellsWhatWasNeverAnswered asks a server that needs four times as long for an answer as
+// there is between two requests.
+func TestOpenLoop_TellsWhatWasNeverAnswered(t *testing.T) {
+	t.Parallel()
+	url := serveFor(t, func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(20 * time.Millisecond)
+		_, _ = w.Write([]byte("small"))
+	})
+	const rate, most = 200, 50
+	r, err := runOpenLoop(url, work{path: "/"}, 1, rate, time.Second, nothing)
+	if err != nil || r.Requests != rate || r.Unanswered < rate-most-1 {
+		t.Errorf("%d requests, %d of them unanswered, %v; want %d and all but %d", r.Requests, r.Unanswered, err, rate, most)
+	}
+	one := newSample("", "", time.Second, r)
+	if one.Rate > most+1 || one.CPUMicros < float64(time.Second.Microseconds())/(most+1) {
+		t.Errorf("%.0f requests/s, %.0f µs each: those without an answer count", one.Rate, one.CPUMicros)
+	}
+}
+
 func TestOpenLoop_CountsBrokenConnections(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64

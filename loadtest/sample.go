@@ -55,8 +55,8 @@ func newSample(contestant, work string, cpu time.Duration, r report) sample {
 	return sample{
 		Work:       work,
 		Contestant: contestant,
-		CPUMicros:  float64(cpu.Microseconds()) / float64(r.Requests),
-		Rate:       float64(r.Requests) / float64(r.Micros) * microsPerSecond,
+		CPUMicros:  float64(cpu.Microseconds()) / float64(r.Requests-r.Unanswered),
+		Rate:       float64(r.Requests-r.Unanswered) / float64(r.Micros) * microsPerSecond,
 		P50Millis:  float64(r.P50) / microsPerMilli,
 		P99Millis:  float64(r.P99) / microsPerMilli,
 		P999Millis: float64(r.P999) / microsPerMilli,

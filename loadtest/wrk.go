@@ -30,13 +30,14 @@ end
 
 // report is what wrk, or a generator of our own, says about one run. Latencies are in microseconds.
 type report struct {
-	Requests int64     `json:"requests"`
-	Micros   int64     `json:"micros"`
-	P50      int64     `json:"p50"`
-	P99      int64     `json:"p99"`
-	P999     int64     `json:"p999"`
-	Max      int64     `json:"max"`
-	Errors   wrkErrors `json:"errors"`
+	Requests   int64     `json:"requests"`
+	Unanswered int64     `json:"unanswered,omitempty"` // of these; their latency counts until the end
+	Micros     int64     `json:"micros"`
+	P50        int64     `json:"p50"`
+	P99        int64     `json:"p99"`
+	P999       int64     `json:"p999"`
+	Max        int64     `json:"max"`
+	Errors     wrkErrors `json:"errors"`
 }
 
 // wrkErrors counts what went wrong: socket errors by the call that met them, statuses of 400 and
