@@ -9,6 +9,8 @@ import (
 	"net/netip"
 
 	proxyproto "github.com/pires/go-proxyproto"
+
+	"sluice/internal/certs"
 )
 
 // acceptedConn is what fasthttp's Server accepts. To it every connection is one that speaks TLS: it calls Handshake on
@@ -71,6 +73,10 @@ func (a *acceptedConn) Handshake() error {
 			s.log.Debug("tls handshake failed", "client", a.addr.String(), "error", err)
 			a.failed = true
 			a.answerPlain(err)
+		} else if t.ConnectionState().NegotiatedProtocol == certs.ChallengeProtocol {
+			// The handshake was all (RFC 8737 §3): the listener's TLS settings agree to this for a challenge alone.
+			_ = t.CloseWrite()
+			a.failed = true
 		}
 	}
 	return nil

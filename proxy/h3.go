@@ -167,6 +167,7 @@ func newQUICListener(s *Server, pc PacketConn, b Bind, id byte) (*quicListener, 
 func quicTLS(s *Server, listener *tls.Config) *tls.Config {
 	c := listener.Clone()
 	c.MinVersion, c.NextProtos = tls.VersionTLS13, []string{protoHTTP3}
+	c.GetConfigForClient = nil // It is for challenges of authorities, which come by TCP (RFC 8737).
 	if get := c.GetCertificate; get != nil {
 		c.GetCertificate = func(hello *tls.ClientHelloInfo) (cert *tls.Certificate, err error) {
 			// No fence of ours is around the library's goroutines.

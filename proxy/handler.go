@@ -30,6 +30,9 @@ func (s *Server) answer(x *exchange) Error {
 	if e := s.admit(x); e.Kind != KindNone {
 		return e
 	}
+	if s.answersChallenge(x) {
+		return Error{}
+	}
 	route, err := s.lookup(x)
 	if err != nil {
 		return x.lookupError(err)

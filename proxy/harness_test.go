@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -48,6 +49,8 @@ type setup struct {
 	wrap     func(net.Listener) net.Listener
 	park     time.Duration // when idle connections are parked; 0 = when they are in the program
 	opsLog   io.Writer     // operational log
+	// challenge answers HTTP-01 challenges; nil: nothing does.
+	challenge func(host, token []byte, client netip.Addr) []byte
 }
 
 // edge is a proxy under test on a free port, with everything that it works with.
@@ -116,7 +119,7 @@ func (e *edge) start(s *setup) {
 	}
 	t.Cleanup(func() { _ = e.access.Close() })
 	e.server, err = proxy.New(s.Config, proxy.Deps{
-		Routes: e.routes, Log: log, AccessLog: e.access, Metrics: e.metrics, Pages: errorPages,
+		Routes: e.routes, Log: log, AccessLog: e.access, Metrics: e.metrics, Pages: errorPages, Challenge: s.challenge,
 	})
 	if err != nil {
 		t.Fatal(err)

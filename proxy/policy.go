@@ -6,10 +6,6 @@ import (
 	"sluice/cache"
 )
 
-// acmePath begins the paths under which certificates are asked for (RFC 8555 §8.3). They are never redirected: whoever
-// has no certificate yet must be able to answer over plain HTTP, under each name.
-const acmePath = "/.well-known/acme-challenge/"
-
 // obeyPolicy answers a request that the policy of its host sends elsewhere, and reports whether it did. A redirect is
 // no error: it has no X-Sluice-Error, and is logged and counted like an answer of a backend.
 func (s *Server) obeyPolicy(x *exchange) bool {

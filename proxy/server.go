@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,9 @@ type Deps struct {
 	AccessLog *accesslog.Writer
 	Metrics   *metrics.Set
 	Pages     *pages.Set
+	// Challenge returns the answer to an HTTP-01 challenge (RFC 8555 §8.3) of a host, or nil if there is none that we
+	// know of. It may wait for the store; token is a path from a client, unchecked. Nil means that there is never one.
+	Challenge func(host, token []byte, client netip.Addr) []byte
 }
 
 // Bind says how a listener is served.
@@ -50,6 +54,8 @@ type Server struct {
 	access  *accesslog.Writer
 	pages   *pages.Set
 	metrics *proxyMetrics
+
+	challenge func(host, token []byte, client netip.Addr) []byte
 
 	cfg   atomic.Pointer[Config]
 	conns *connections
@@ -91,7 +97,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 		return nil, fmt.Errorf("proxy: configuration: %w", err)
 	}
 	s := &Server{
-		routes: d.Routes, log: d.Log, access: d.AccessLog, pages: d.Pages,
+		routes: d.Routes, log: d.Log, access: d.AccessLog, pages: d.Pages, challenge: d.Challenge,
 		conns: newConnections(), stop: make(chan struct{}), quicStop: make(chan struct{}),
 	}
 	s.cfg.Store(&cfg)

@@ -8,6 +8,7 @@ package certs
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -45,9 +46,21 @@ type Options struct {
 	// trailing dot), or nil for that of Cert; client is the client's address. It is called in
 	// handshakes, concurrently, and a handshake waits for it. Nil means Cert always.
 	ByName func(name string, client netip.Addr) *tls.Certificate
+	// OnDemand returns a certificate for a server name (as ByName) that has none which is valid, or
+	// nil. It is called in handshakes alone, concurrently, and a handshake waits for it. Nil means that
+	// there is no such source.
+	OnDemand func(name string, client netip.Addr) *tls.Certificate
+	// Challenge returns the certificate that proves to an authority that a server name (as ByName) is
+	// served here (TLS-ALPN-01, RFC 8737), or nil. It is for whoever negotiates ChallengeProtocol and
+	// nothing else. Nil means that nothing is ever to be proved.
+	Challenge func(name string, client netip.Addr) *tls.Certificate
 	// Log receives warnings. Nil discards them.
 	Log *slog.Logger
 }
+
+// ChallengeProtocol is what an authority negotiates that validates a challenge (RFC 8737 §6.2). Such
+// a connection ends with its handshake.
+const ChallengeProtocol = "acme-tls/1"
 
 // Bundle is a certificate with its settings. All methods are safe for concurrent use.
 type Bundle struct {
@@ -103,33 +116,72 @@ func (b *Bundle) TLSConfig() *tls.Config {
 	if b.clients != nil {
 		config.ClientAuth, config.ClientCAs = tls.VerifyClientCertIfGiven, b.clients
 	}
+	if b.options.Challenge != nil {
+		config.GetConfigForClient = b.challengeConfig
+	}
 	return config
 }
 
-// Certificate returns what a client gets that asks for a server name, in any case; an empty one
-// stands for none.
-func (b *Bundle) Certificate(name string, client netip.Addr) *tls.Certificate {
-	own := b.current.Load()
-	if b.options.ByName == nil || name == "" {
-		return own
+// challengeConfig returns the configuration of a handshake that validates a challenge, nil for all
+// others.
+func (b *Bundle) challengeConfig(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	if len(hello.SupportedProtos) != 1 || hello.SupportedProtos[0] != ChallengeProtocol {
+		return nil, nil //nolint:nilnil // what package tls expects for "the usual one"
 	}
-	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	cert := b.options.ByName(name, client)
+	cert := b.options.Challenge(serverName(hello.ServerName), clientOf(hello.Conn))
 	if cert == nil {
-		return own
+		return nil, errNoChallenge
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: []string{ChallengeProtocol},
+		Certificates: []tls.Certificate{*cert}, SessionTicketsDisabled: true,
+	}, nil
+}
+
+var errNoChallenge = errors.New("no challenge is open for this name")
+
+// serverName returns a client's server name in the form that certificates are looked up by.
+func serverName(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
+
+// Certificate returns what a client gets that asks for a server name, in any case; an empty one
+// stands for none. It obtains nothing on demand.
+func (b *Bundle) Certificate(name string, client netip.Addr) *tls.Certificate {
+	cert, _ := b.choose(serverName(name), client)
+	return cert
+}
+
+// choose returns the certificate for a server name; valid is false if clients will refuse it.
+func (b *Bundle) choose(name string, client netip.Addr) (cert *tls.Certificate, valid bool) {
+	own, now := b.current.Load(), time.Now()
+	if b.options.ByName == nil && b.options.OnDemand == nil || name == "" {
+		return own, true
+	}
+	if b.options.ByName != nil {
+		cert = b.options.ByName(name, client)
+	}
+	if cert != nil && CheckDates(cert.Leaf, now) == nil {
+		return cert, true
 	}
 	// An expired one is what a client gets whose name nothing else holds.
-	now := time.Now()
-	if CheckDates(cert.Leaf, now) != nil && own.Leaf.VerifyHostname(name) == nil && CheckDates(own.Leaf, now) == nil {
-		return own
+	valid = own.Leaf.VerifyHostname(name) == nil && CheckDates(own.Leaf, now) == nil
+	if valid || cert == nil {
+		return own, valid
 	}
-	return cert
+	return cert, false
 }
 
 // certificate is the choice for one handshake. A swap behind GetCertificate, rather than of the
 // whole configuration, keeps the session ticket keys across reloads.
 func (b *Bundle) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return b.Certificate(hello.ServerName, clientOf(hello.Conn)), nil
+	name, client := serverName(hello.ServerName), clientOf(hello.Conn)
+	cert, valid := b.choose(name, client)
+	// A hello without cipher suites is a question about a connection that stands, and no handshake.
+	if !valid && b.options.OnDemand != nil && len(hello.CipherSuites) > 0 {
+		if fresh := b.options.OnDemand(name, client); fresh != nil {
+			return fresh, nil
+		}
+	}
+	return cert, nil
 }
 
 // clientOf returns the address of the client of a connection, which may know better than by its peer
