@@ -15,6 +15,8 @@ import (
 const (
 	certificateField = "certificate"
 	keyField         = "key"
+	// acmeField marks certificates that were obtained on demand; see ownerScript.
+	acmeField = "acme"
 )
 
 // Certificate returns the certificate that the store holds for a server name, in lower case and
@@ -84,7 +86,7 @@ func isServerName(name string) bool {
 // parseCertificate makes a certificate of a hash.
 func (c *Cache) parseCertificate(name string, fields map[string]string) (*certificate, error) {
 	for field := range fields {
-		if field != certificateField && field != keyField {
+		if field != certificateField && field != keyField && field != acmeField {
 			c.noteHash(certificateFamily, name, unknownField(field))
 		}
 	}
