@@ -69,6 +69,10 @@ func checkFiles(cfg *config.Config, stderr io.Writer) config.Mistakes {
 	if err == nil {
 		check("server", settings.Validate())
 	}
+	if cfg.ACME.OnDemand {
+		_, err := issuerSettings(cfg)
+		check("acme.ca", err)
+	}
 	for _, driver := range cfg.Driver {
 		check("driver", cache.CheckFile(driver, log.Logger))
 	}

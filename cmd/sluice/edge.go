@@ -17,6 +17,7 @@ import (
 
 	"sluice/cache"
 	"sluice/internal/accesslog"
+	"sluice/internal/acme"
 	"sluice/internal/admin"
 	"sluice/internal/certs"
 	"sluice/internal/config"
@@ -40,6 +41,7 @@ type edge struct {
 	pages     *pages.Set
 	routes    *cache.Cache
 	certs     *certs.Directory // nil without tls.directory
+	issuer    *acme.Issuer     // nil without acme.onDemand
 	proxy     *proxy.Server
 	admin     *admin.Server
 
@@ -111,6 +113,9 @@ func (e *edge) loadBundle(i int) (*certs.Bundle, error) {
 	}
 	options := certOptions(e.started, e.listeners[i].bind, e.log)
 	options.ByName = e.certificate
+	if e.started.ACME.OnDemand {
+		options.OnDemand, options.Challenge = e.obtain, e.tlsChallenge
+	}
 	return certs.Load(options)
 }
 
@@ -125,6 +130,9 @@ func certOptions(cfg *config.Config, b config.Bind, log leveledLogger) certs.Opt
 // before one that is expired. It is called in handshakes, none of which comes before startServing.
 func (e *edge) certificate(name string, client netip.Addr) *tls.Certificate {
 	cert := e.routes.Certificate(name, client)
+	if e.issuer != nil && cert != nil {
+		e.issuer.Consider(name, cert.Leaf)
+	}
 	if e.certs == nil || cert != nil && certs.CheckDates(cert.Leaf, time.Now()) == nil {
 		return cert
 	}
@@ -190,8 +198,12 @@ func (e *edge) startServing() (err error) {
 			return fmt.Errorf("tls.directory: %w", err)
 		}
 	}
+	if err := e.startIssuer(); err != nil {
+		return err
+	}
 	e.proxy, err = proxy.New(settings, proxy.Deps{
 		Routes: e.routes, Pages: e.pages, Log: e.log.Logger, AccessLog: e.access, Metrics: e.metrics,
+		Challenge: e.httpChallenge(),
 	})
 	if err != nil {
 		return err
@@ -321,6 +333,9 @@ func (e *edge) close() {
 	var err error
 	if e.admin != nil {
 		err = e.admin.Shutdown(ctx)
+	}
+	if e.issuer != nil {
+		e.issuer.Close() // before the store that it works with
 	}
 	if e.routes != nil {
 		err = errors.Join(err, e.routes.Close())

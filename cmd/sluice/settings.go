@@ -16,7 +16,7 @@ import (
 // proxySettings translates the configuration for the data plane. It reads server.backendCA.
 func proxySettings(cfg *config.Config) (proxy.Config, error) {
 	s := cfg.Server
-	roots, err := backendRoots(s.BackendCA)
+	roots, err := readRoots("server.backendCA", s.BackendCA)
 	if err != nil {
 		return proxy.Config{}, err
 	}
@@ -88,19 +88,19 @@ func openFileLimit() int {
 	return int(min(limit.Cur, maxFiles))
 }
 
-// backendRoots reads the certificates that https backends are verified against; nil means the
-// system's.
-func backendRoots(file string) (*x509.CertPool, error) {
+// readRoots reads the certificates that servers are verified by, from the file that a key names; nil
+// means the system's.
+func readRoots(key, file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil //nolint:nilnil // no pool is a documented meaning
 	}
 	pem, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("read server.backendCA: %w", err)
+		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("read server.backendCA: %s holds no certificate in PEM", file)
+		return nil, fmt.Errorf("read %s: %s holds no certificate in PEM", key, file)
 	}
 	return pool, nil
 }

@@ -78,6 +78,7 @@ func (l *loader) check() {
 	l.checkHTTPS()
 	l.checkAddresses()
 	l.checkDrivers()
+	l.checkACME()
 	if c.Cache.Snapshot != "" && len(c.Driver) > 0 && strings.HasPrefix(c.Driver[0], "file:") {
 		l.warnf("cache.snapshot has no effect with a routes file, which is there at the next start anyway")
 	}

@@ -12,6 +12,7 @@ type Config struct {
 	HTTP   HTTP
 	HTTPS  HTTPS
 	TLS    TLS
+	ACME   ACME
 	Admin  Admin
 	Cache  Cache
 	Policy Policy
@@ -108,6 +109,23 @@ type TLS struct {
 	Directory              string
 	MaxCertificates        int
 	MaxHandshakesPerSecond int
+}
+
+// ACME holds the keys of the "acme" object: certificates that are obtained on demand.
+type ACME struct {
+	OnDemand         bool
+	Directory        string
+	Email            string
+	CA               string
+	Challenges       []string
+	Profile          string
+	EABKeyID, EABKey string
+	Wait             time.Duration
+	MaxInFlight      int
+	MaxQueued        int
+	MaxPerHour       int
+	MaxPerDomain     int
+	DomainPeriod     time.Duration
 }
 
 // Policy holds the keys of the "policy" object: what holds for hosts without a policy of their own.

@@ -55,12 +55,13 @@ var sectionTitles = map[string]string{
 	"server": "Requests and backends",
 	"cache":  "Routes in memory",
 	"tls":    "TLS on all https listeners",
+	"acme":   "Certificates on demand",
 	"policy": "Hosts without a policy of their own",
 	"":       "Store and process",
 }
 
 // sections is the order in which help and documentation go through the table.
-var sections = []string{"", "http", "https", "tls", "policy", "admin", "server", "cache"}
+var sections = []string{"", "http", "https", "tls", "acme", "policy", "admin", "server", "cache"}
 
 // WriteHelp writes the text of --help.
 func WriteHelp(w io.Writer) error {

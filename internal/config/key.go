@@ -41,7 +41,7 @@ func Keys() []Key { return table }
 var table = func() []Key {
 	var all []Key
 	for _, part := range [][]Key{
-		listenKeys, tlsKeys, storeKeys, policyKeys, proxyKeys, timeoutKeys, limitKeys, cacheKeys, processKeys,
+		listenKeys, tlsKeys, acmeKeys, storeKeys, policyKeys, proxyKeys, timeoutKeys, limitKeys, cacheKeys, processKeys,
 	} {
 		all = append(all, part...)
 	}

@@ -19,7 +19,7 @@ type importRule struct {
 
 // testKits serve tests, benchmarks and the load test.
 var testKits = []string{
-	"sluice/internal/backendtest", "sluice/internal/httpcases", "sluice/internal/leaktest",
+	"sluice/internal/acmetest", "sluice/internal/backendtest", "sluice/internal/httpcases", "sluice/internal/leaktest",
 	"sluice/internal/logtest", "sluice/internal/redistest",
 }
 
