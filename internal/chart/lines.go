@@ -69,7 +69,7 @@ func (a span) ticks() []float64 {
 	}
 	step := math.Pow(10, math.Floor(math.Log10(rough)))
 	for _, factor := range []float64{5, 2} {
-		if step*factor <= rough*(1+rounding) {
+		if step*factor <= rough*coarser {
 			step *= factor
 			break
 		}
@@ -79,6 +79,9 @@ func (a span) ticks() []float64 {
 	}
 	return list
 }
+
+// coarser is by how much a step may be more than a fifth of the axis: four lines are as good as seven.
+const coarser = 1.3
 
 // rounding is how far from a round number a sum of floating-point numbers may be.
 const rounding = 1e-9
