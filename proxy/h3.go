@@ -144,7 +144,9 @@ type quicSettings struct {
 }
 
 func newQUICListener(s *Server, pc PacketConn, b Bind, id byte) (*quicListener, error) {
-	q := &quicListener{srv: s, bind: &boundListener{srv: s, tls: quicTLS(s, b.TLS)}}
+	q := &quicListener{srv: s, bind: &boundListener{
+		srv: s, tls: followClientCAs(quicTLS(s, b.TLS), b.ClientCAs), clientCAs: b.ClientCAs,
+	}}
 	if a, ok := pc.LocalAddr().(*net.UDPAddr); ok {
 		q.bind.port = a.Port
 	}

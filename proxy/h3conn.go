@@ -43,7 +43,7 @@ func newH3Conn(s *Server, qc *quic.Conn, bind *boundListener) *h3Conn {
 	c := &h3Conn{
 		srv: s, cfg: cfg, qc: qc, maxSection: maxSection(cfg), ready: make(chan struct{}), resting: now(),
 	}
-	c.mux = newMuxConn(s, bind, knownClient{addr: peer}, peer, certFields(bind.tls, &state), state.ServerName)
+	c.mux = newMuxConn(s, bind, knownClient{addr: peer}, peer, certFields(bind, &state), state.ServerName)
 	c.meter.srv, c.meter.flood = s, func() { c.fault(errFlood) }
 	return c
 }

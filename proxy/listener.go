@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -18,16 +19,18 @@ type boundListener struct {
 	acceptor
 	srv           *Server
 	tls           *tls.Config
+	clientCAs     func() *x509.CertPool // as in Bind
 	port          int
 	proxyProtocol bool
 }
 
 func newBoundListener(s *Server, ln net.Listener, b Bind) *boundListener {
-	bl := &boundListener{srv: s, tls: b.TLS, proxyProtocol: b.ProxyProtocol}
+	bl := &boundListener{srv: s, tls: b.TLS, clientCAs: b.ClientCAs, proxyProtocol: b.ProxyProtocol}
 	if b.TLS != nil && b.HTTP2 && suitsHTTP2(b.TLS.CipherSuites) {
 		bl.tls = b.TLS.Clone()
 		bl.tls.NextProtos = []string{protoHTTP2, protoHTTP1}
 	}
+	bl.tls = followClientCAs(bl.tls, b.ClientCAs)
 	if a, ok := ln.Addr().(*net.TCPAddr); ok {
 		bl.port = a.Port
 	}

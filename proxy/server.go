@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,6 +36,11 @@ type Deps struct {
 // Bind says how a listener is served.
 type Bind struct {
 	TLS *tls.Config // nil for plain HTTP. Its callbacks may change certificates while it is served.
+
+	// ClientCAs returns the authorities that clients' certificates may come from, nil to ask for none. It counts instead of
+	// what TLS says, anew for each handshake; it must be safe for concurrent use and return the same pool as long as
+	// nothing changes. Nil leaves it to TLS.
+	ClientCAs func() *x509.CertPool
 
 	HTTP2 bool // offer HTTP/2 beside HTTP/1.1; with TLS only
 

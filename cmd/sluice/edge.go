@@ -268,7 +268,7 @@ func (e *edge) startRoutes() (err error) {
 func proxyBind(ln listener, http2 bool) proxy.Bind {
 	b := proxy.Bind{ProxyProtocol: ln.bind.ProxyProtocol}
 	if ln.bundle != nil {
-		b.TLS, b.HTTP2 = ln.bundle.TLSConfig(), http2
+		b.TLS, b.ClientCAs, b.HTTP2 = ln.bundle.TLSConfig(), ln.bundle.ClientCAs, http2
 	}
 	return b
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 
+	"sluice/cache"
 	"sluice/internal/config"
 )
 
@@ -16,8 +17,15 @@ func (e *edge) reload() {
 	}
 	merged := config.Merge(e.started, loaded)
 	settings, err := proxySettings(merged)
+	policy := defaultPolicy(merged)
+	if err == nil {
+		err = cache.CheckPolicy(policy)
+	}
 	if err == nil {
 		err = e.proxy.Reload(settings)
+	}
+	if err == nil {
+		err = e.routes.SetPolicy(policy)
 	}
 	if err != nil {
 		e.log.Error("configuration not reloaded, nothing changed", "error", err)
@@ -66,11 +74,14 @@ func (e *edge) logChanges(loaded *config.Config) {
 	e.log.Info("configuration reloaded", "file", loaded.File, "changed", changed, "need_restart", len(restart))
 }
 
-// reloadFiles reads certificates and error pages again. Each stays what it was if it can't be read.
+// reloadFiles reads certificates, clients' authorities and error pages again. Each stays what it was if it can't be read.
 func (e *edge) reloadFiles() {
 	for _, ln := range e.listeners {
 		if ln.bundle == nil {
 			continue
+		}
+		if err := ln.bundle.SetClientCA(e.clientCA(ln.bind)); err != nil {
+			e.log.Error("authorities of clients not reloaded, the old ones count", "listener", ln.bind.HostPort(), "error", err)
 		}
 		if err := ln.bundle.Reload(); err != nil {
 			e.log.Error("certificate not reloaded, the old one serves", "listener", ln.bind.HostPort(), "error", err)
@@ -81,4 +92,14 @@ func (e *edge) reloadFiles() {
 	if err := e.pages.Reload(); err != nil {
 		e.log.Error("error pages not reloaded, the old ones serve", "error", err)
 	}
+}
+
+// clientCA returns the files of clients' authorities that the present configuration names for a listener.
+func (e *edge) clientCA(b config.Bind) []string {
+	for _, now := range e.current.HTTPS.Bind {
+		if now.HostPort() == b.HostPort() {
+			return now.ClientCA
+		}
+	}
+	return b.ClientCA
 }

@@ -66,7 +66,7 @@ const ChallengeProtocol = "acme-tls/1"
 type Bundle struct {
 	options  Options
 	settings settings
-	clients  *x509.CertPool
+	clients  atomic.Pointer[x509.CertPool] // nil: no certificates are asked for
 	current  atomic.Pointer[tls.Certificate]
 }
 
@@ -81,10 +81,8 @@ func Load(o Options) (*Bundle, error) {
 		return nil, err
 	}
 	b := &Bundle{options: o, settings: s}
-	if len(o.ClientCA) > 0 {
-		if b.clients, err = readPool(o.ClientCA); err != nil {
-			return nil, err
-		}
+	if err := b.SetClientCA(o.ClientCA); err != nil {
+		return nil, err
 	}
 	if err := b.Reload(); err != nil {
 		return nil, err
@@ -103,8 +101,29 @@ func (b *Bundle) Reload() error {
 	return nil
 }
 
-// TLSConfig returns the configuration for a listener. It follows later reloads by itself. HTTP/1.1
-// is the only protocol that it agrees to; clients that do not negotiate one are served as well.
+// SetClientCA reads the files that Options.ClientCA names, or others in their place, for handshakes
+// from then on. After an error the authorities stay as they are.
+func (b *Bundle) SetClientCA(paths []string) error {
+	var pool *x509.CertPool
+	if len(paths) > 0 {
+		var err error
+		if pool, err = readPool(paths); err != nil {
+			return err
+		}
+	}
+	if !pool.Equal(b.clients.Load()) {
+		b.clients.Store(pool)
+	}
+	return nil
+}
+
+// ClientCAs returns the authorities that clients' certificates may come from; nil means that none is
+// to be asked for. It is the same pool until SetClientCA changes it.
+func (b *Bundle) ClientCAs() *x509.CertPool { return b.clients.Load() }
+
+// TLSConfig returns the configuration for a listener. It follows later reloads by itself, except for
+// the authorities of clients, which are those of the moment: see ClientCAs. HTTP/1.1 is the only
+// protocol that it agrees to; clients that do not negotiate one are served as well.
 func (b *Bundle) TLSConfig() *tls.Config {
 	config := &tls.Config{
 		MinVersion:     b.settings.minVersion,
@@ -113,8 +132,8 @@ func (b *Bundle) TLSConfig() *tls.Config {
 		NextProtos:     []string{"http/1.1"},
 		GetCertificate: b.certificate,
 	}
-	if b.clients != nil {
-		config.ClientAuth, config.ClientCAs = tls.VerifyClientCertIfGiven, b.clients
+	if pool := b.clients.Load(); pool != nil {
+		config.ClientAuth, config.ClientCAs = tls.VerifyClientCertIfGiven, pool
 	}
 	if b.options.Challenge != nil {
 		config.GetConfigForClient = b.challengeConfig

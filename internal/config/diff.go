@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 )
 
 // Change is a key that has another value after a reload.
@@ -32,11 +33,24 @@ func Diff(old, now *Config) []Change {
 
 // equal compares by the whole value: what is displayed leaves secrets out.
 func (k Key) equal(a, b *Config) bool {
+	if k.Path == "https.bind" {
+		return reflect.DeepEqual(withoutClientCA(a.HTTPS.Bind), withoutClientCA(b.HTTPS.Bind))
+	}
 	return reflect.DeepEqual(k.field(a), k.field(b))
 }
 
+// withoutClientCA returns entries without the one thing that takes effect while they are listened on.
+func withoutClientCA(binds []Bind) []Bind {
+	binds = slices.Clone(binds)
+	for i := range binds {
+		binds[i].ClientCA = nil
+	}
+	return binds
+}
+
 // Merge gives the configuration that a process runs with after a reload: loaded, except that keys
-// which need a restart keep the value that they have in running.
+// which need a restart keep the value that they have in running. Of the entries of https.bind only
+// their clientCa is loaded's.
 func Merge(running, loaded *Config) *Config {
 	merged := *loaded
 	merged.origins = maps.Clone(loaded.origins)
@@ -46,6 +60,13 @@ func Merge(running, loaded *Config) *Config {
 		}
 		reflect.ValueOf(k.field(&merged)).Elem().Set(reflect.ValueOf(k.field(running)).Elem())
 		merged.origins[k.Path] = running.origins[k.Path]
+	}
+	merged.HTTPS.Bind = slices.Clone(running.HTTPS.Bind)
+	for i := range merged.HTTPS.Bind {
+		b := &merged.HTTPS.Bind[i]
+		if at := slices.IndexFunc(loaded.HTTPS.Bind, func(l Bind) bool { return l.HostPort() == b.HostPort() }); at >= 0 {
+			b.ClientCA = loaded.HTTPS.Bind[at].ClientCA
+		}
 	}
 	return &merged
 }

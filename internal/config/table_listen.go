@@ -44,7 +44,7 @@ var listenKeys = []Key{
 		field: func(c *Config) any { return &c.HTTPS.CA },
 	},
 	{
-		Path: "https.clientCa", Rule: fileName,
+		Path: "https.clientCa", Rule: fileName, Live: true,
 		Doc: "Files with the authorities that clients' certificates may come from (PEM); what a client proves goes to " +
 			"the backend in header fields. Empty: no certificate is asked for.",
 		field: func(c *Config) any { return &c.HTTPS.ClientCA },

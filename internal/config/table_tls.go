@@ -28,17 +28,17 @@ var tlsKeys = []Key{
 // policyKeys: what holds for hosts without a policy of their own.
 var policyKeys = []Key{
 	{
-		Path: "policy.redirectHttps", Default: "false",
+		Path: "policy.redirectHttps", Default: "false", Live: true,
 		Doc:   "Answer plain HTTP by a redirect to https, for hosts whose route: hash does not say otherwise.",
 		field: func(c *Config) any { return &c.Policy.RedirectHTTPS },
 	},
 	{
-		Path: "policy.redirectCode", Default: "308", Rule: oneOf("308", "301"),
+		Path: "policy.redirectCode", Default: "308", Live: true, Rule: oneOf("308", "301"),
 		Doc:   "Status of such redirects; 301 is for GET and HEAD, other methods get 308.",
 		field: func(c *Config) any { return &c.Policy.RedirectCode },
 	},
 	{
-		Path: "policy.hsts", Default: "off", Rule: printable,
+		Path: "policy.hsts", Default: "off", Live: true, Rule: printable,
 		Doc: "Strict-Transport-Security of answers over TLS, for hosts whose route: hash does not say otherwise: off, " +
 			"or seconds, then includeSubDomains, then preload.",
 		field: func(c *Config) any { return &c.Policy.HSTS },
