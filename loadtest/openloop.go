@@ -300,8 +300,10 @@ func (l *openLoop) chargeRest() {
 	for i := range busy {
 		busy[i] = l.conns[i].fd >= 0
 	}
-	for l.free.n > 0 {
-		busy[l.free.pop()] = false
+	for range l.free.n { // Each of them is put back: there may be another run.
+		i := l.free.pop()
+		busy[i] = false
+		l.free.push(i)
 	}
 	for i, c := range l.conns {
 		if busy[i] {

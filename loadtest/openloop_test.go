@@ -63,6 +63,10 @@ func TestOpenLoop_KeepsTheRate(t *testing.T) {
 	if err != nil || r.Requests != rate {
 		t.Errorf("%d requests, %v; want exactly %d: each that was due counts", r.Requests, err, rate)
 	}
+	warm, err := runOpenLoop(url, work{path: "/", clients: 4}, 4, rate, time.Second, nothing)
+	if err != nil || warm.Requests != rate || warm.Unanswered > 0 {
+		t.Errorf("%d requests, %d without an answer, %v after the same for warming up", warm.Requests, warm.Unanswered, err)
+	}
 	if closed, err := runOpenLoop(url, work{path: "/"}, 4, 0, time.Second, nothing); err != nil || closed.Requests < rate {
 		t.Errorf("%d requests, %v as fast as answers come", closed.Requests, err)
 	}
