@@ -61,7 +61,7 @@ func (a *ownAnswer) appendHead(dst []byte, x *exchange) []byte {
 		dst = append(append(dst, "\r\nLocation: "...), a.location...)
 	}
 	dst = append(dst, "\r\n"...)
-	dst = x.appendHSTS(dst, nil)
+	dst = x.appendAltSvc(x.appendHSTS(dst, nil), nil)
 	if x.debug && a.message != "" {
 		dst = x.appendErrorDebug(dst, a.message)
 	}

@@ -65,7 +65,7 @@ func acquireClientConn(s *Server, a *acceptedConn) *clientConn {
 	c.conn, c.broken, c.stays, c.turn, c.x.company = a, nil, a.link.raw == nil, turn{}, 0
 	c.x.end = 0
 	c.peer = newPeerInfo(a.addr, trusts(c.x.cfg.TrustedProxies, a.addr), a.bind.proto(), a.bind.port)
-	c.peer.cert = a.clientCertFields()
+	c.peer.cert, c.peer.altSvc = a.clientCertFields(), a.bind.altSvc
 	return c
 }
 

@@ -51,6 +51,7 @@ type Config struct {
 	DebugHeaders      DebugHeaders
 	Compat            Compat
 	RequestIDHeader   string // a UUID is set in this field if the client sent none; "" = off
+	AltSvc            string // Alt-Svc of answers over TLS: AltSvcAuto, AltSvcNone, or a value as in RFC 7838
 	Via               string // pseudonym for a Via field in both directions; "" = none
 	Upgrades          []string
 
@@ -94,6 +95,7 @@ func DefaultConfig() Config {
 		TrustedProxies:         DefaultTrustedProxies(),
 		DebugHeaders:           DebugTrusted,
 		Compat:                 CompatHipache,
+		AltSvc:                 AltSvcAuto,
 		Upgrades:               []string{"websocket"},
 		Balance:                BalanceRandom,
 		RetryOnError:           3,
@@ -181,6 +183,9 @@ func (c *Config) Validate() error {
 	}
 	if c.RequestIDHeader != "" && !isToken([]byte(c.RequestIDHeader)) {
 		bad("requestIdHeader %q: must be a header field name", c.RequestIDHeader)
+	}
+	if !validH3Value(c.AltSvc) {
+		bad("altSvc %q: must be auto, none, clear or a field value", c.AltSvc)
 	}
 	if c.Via != "" && !isToken([]byte(c.Via)) {
 		bad("via %q: must be a pseudonym without spaces", c.Via)

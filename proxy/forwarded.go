@@ -18,6 +18,7 @@ type peerInfo struct {
 	trusted bool   // its forwarding fields are believed
 	proto   string // "http" or "https": how it reached us
 	port    []byte // the listener's real port
+	altSvc  string // the line that announces HTTP/3 on the same port, "" if it is not served there
 	cert    []byte // field lines about the client's certificate, empty if it has none; nil if we did not ask
 
 	// covers reports whether the connection may be used for a host; nil where one connection is one host's. It is safe

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -91,11 +92,11 @@ func (hs *h3Conns) cut() {
 type PacketConn = quic.OOBCapablePacketConn
 
 // ServeQUIC serves HTTP/3 on a socket until Shutdown, and returns ErrServerClosed then. It may be called for several
-// sockets, and closes pc. b.TLS must allow TLS 1.3; b.ProxyProtocol has no meaning here. id is the first byte of the
-// ids of all connections, by which packets for two processes that share a port can be told apart.
-func (s *Server) ServeQUIC(pc PacketConn, b Bind, id byte) error {
+// sockets, and closes pc. b.TLS must allow TLS 1.3; b.ProxyProtocol has no meaning here. The ids of all connections are
+// eight bytes long and begin with tag, by which packets for two processes that share a port can be told apart.
+func (s *Server) ServeQUIC(pc PacketConn, b Bind, tag uint16) error {
 	defer func() { _ = pc.Close() }()
-	q, err := newQUICListener(s, pc, b, id)
+	q, err := newQUICListener(s, pc, b, tag)
 	if err != nil {
 		return fmt.Errorf("serve %s over udp: %w", pc.LocalAddr(), err)
 	}
@@ -143,7 +144,7 @@ type quicSettings struct {
 	quic *quic.Config
 }
 
-func newQUICListener(s *Server, pc PacketConn, b Bind, id byte) (*quicListener, error) {
+func newQUICListener(s *Server, pc PacketConn, b Bind, tag uint16) (*quicListener, error) {
 	q := &quicListener{srv: s, bind: &boundListener{
 		srv: s, tls: followClientCAs(quicTLS(s, b.TLS), b.ClientCAs), clientCAs: b.ClientCAs,
 	}}
@@ -155,7 +156,7 @@ func newQUICListener(s *Server, pc PacketConn, b Bind, id byte) (*quicListener, 
 		return nil, err
 	}
 	q.transport = &quic.Transport{
-		Conn: pc, ConnectionIDGenerator: quicIDs(id), StatelessResetKey: &reset,
+		Conn: pc, ConnectionIDGenerator: quicIDs(tag), StatelessResetKey: &reset,
 		VerifySourceAddress: q.doubts, ConnContext: q.admit,
 	}
 	var err error
@@ -335,8 +336,8 @@ func (q *quicListener) close() {
 	_ = q.transport.Close()
 }
 
-// quicIDs makes the ids of connections: a byte that is the same in all of them, and seven that nobody can guess.
-type quicIDs byte
+// quicIDs makes the ids of connections: a tag that is the same in all of them, and six bytes that nobody can guess.
+type quicIDs uint16
 
 // GenerateConnectionID implements quic.ConnectionIDGenerator.
 func (g quicIDs) GenerateConnectionID() (quic.ConnectionID, error) {
@@ -344,7 +345,7 @@ func (g quicIDs) GenerateConnectionID() (quic.ConnectionID, error) {
 	if _, err := rand.Read(b[:]); err != nil {
 		return quic.ConnectionID{}, err
 	}
-	b[0] = byte(g)
+	binary.BigEndian.PutUint16(b[:], uint16(g))
 	return quic.ConnectionIDFromBytes(b[:]), nil
 }
 

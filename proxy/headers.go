@@ -114,7 +114,7 @@ func (x *exchange) appendResponseFields(dst []byte, r *response) []byte {
 			}
 		}
 	}
-	dst = x.appendHSTS(dst, r)
+	dst = x.appendAltSvc(x.appendHSTS(dst, r), r)
 	if via := x.cfg.Via; via != "" {
 		dst = append(append(append(dst, "Via: 1.1 "...), via...), "\r\n"...)
 	}

@@ -22,6 +22,7 @@ type boundListener struct {
 	clientCAs     func() *x509.CertPool // as in Bind
 	port          int
 	proxyProtocol bool
+	altSvc        string // announces HTTP/3
 }
 
 func newBoundListener(s *Server, ln net.Listener, b Bind) *boundListener {
@@ -34,6 +35,7 @@ func newBoundListener(s *Server, ln net.Listener, b Bind) *boundListener {
 	if a, ok := ln.Addr().(*net.TCPAddr); ok {
 		bl.port = a.Port
 	}
+	bl.altSvc = b.announcement(bl.port)
 	bl.open(ln)
 	bl.refused = bl.tellRefused
 	if err := bl.deferAccept(s.config().DeferAccept); err != nil {

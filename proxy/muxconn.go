@@ -42,7 +42,7 @@ func newMuxConn(s *Server, bind *boundListener, client net.Conn, addr netip.Addr
 		m.sni = bytes.ToLower(bytes.TrimSuffix([]byte(sni), []byte(".")))
 	}
 	peer := newPeerInfo(addr, false, bind.proto(), bind.port)
-	peer.cert = cert
+	peer.cert, peer.altSvc = cert, bind.altSvc
 	m.look(s.config(), peer)
 	return m
 }

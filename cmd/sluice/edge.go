@@ -36,7 +36,8 @@ type edge struct {
 
 	handover  handover
 	listeners []listener
-	operators net.Listener // of the admin server; nil when it is off
+	quic      []*quicSocket // of HTTP/3
+	operators net.Listener  // of the admin server; nil when it is off
 	access    *accesslog.Writer
 	pages     *pages.Set
 	routes    *cache.Cache
@@ -82,6 +83,12 @@ func (e *edge) openAsRoot(id identity) (err error) {
 	ctx := context.Background()
 	if e.listeners, err = listenAll(ctx, e.started, &e.handover); err != nil {
 		return err
+	}
+	if e.quic, err = listenQUIC(ctx, e.started, &e.handover); err != nil {
+		return err
+	}
+	for _, s := range e.quic {
+		s.roomy(e.log.Logger)
 	}
 	if cfg := e.started.Admin; cfg.Port != 0 {
 		b := config.Bind{Address: cfg.Bind, Port: cfg.Port}
@@ -215,7 +222,10 @@ func (e *edge) startServing() (err error) {
 		return err
 	}
 	for _, ln := range e.listeners {
-		e.serve(ln.bind.HostPort(), func() error { return e.proxy.Serve(ln.Listener, proxyBind(ln, e.started.HTTPS.HTTP2)) })
+		e.serve(ln.bind.HostPort(), func() error { return e.proxy.Serve(ln.Listener, e.proxyBind(ln)) })
+	}
+	if err := e.serveQUIC(); err != nil {
+		return err
 	}
 	if e.operators != nil {
 		e.admin = admin.NewServer(admin.Options{Sets: []*metrics.Set{e.metrics}, Ready: e.ready}, e.log.Logger)
@@ -265,10 +275,11 @@ func (e *edge) startRoutes() (err error) {
 	return e.routes.Start(context.Background())
 }
 
-func proxyBind(ln listener, http2 bool) proxy.Bind {
+func (e *edge) proxyBind(ln listener) proxy.Bind {
 	b := proxy.Bind{ProxyProtocol: ln.bind.ProxyProtocol}
 	if ln.bundle != nil {
-		b.TLS, b.ClientCAs, b.HTTP2 = ln.bundle.TLSConfig(), ln.bundle.ClientCAs, http2
+		b.TLS, b.ClientCAs, b.HTTP2 = ln.bundle.TLSConfig(), ln.bundle.ClientCAs, e.started.HTTPS.HTTP2
+		b.HTTP3 = e.started.HTTPS.HTTP3 && !ln.bind.ProxyProtocol
 	}
 	return b
 }
@@ -293,6 +304,10 @@ func (e *edge) announce() {
 			protocol = "https"
 		}
 		e.log.Info("listening", "protocol", protocol, "address", ln.Addr().String())
+	}
+	for _, s := range e.quic {
+		conn, _ := s.reads()
+		e.log.Info("listening", "protocol", "http/3", "address", conn.LocalAddr().String())
 	}
 	if e.operators != nil {
 		e.log.Info("listening", "protocol", "admin", "address", e.operators.Addr().String())
@@ -354,6 +369,9 @@ func (e *edge) abandon() {
 	e.handover.stop()
 	for _, ln := range e.listeners {
 		_ = ln.Close() // the proxy may have closed it already
+	}
+	for _, s := range e.quic {
+		s.close()
 	}
 	if e.operators != nil {
 		_ = e.operators.Close()

@@ -38,17 +38,26 @@ type handover struct {
 	log       *slog.Logger
 	upgrader  *tableflip.Upgrader
 	activated []net.Listener // bound by systemd and not taken yet
+	packets   []*net.UDPConn // the same, of UDP
 	sockets   []socket       // not from an old process, to be passed on
+	datagrams []datagram     // the same, of UDP
 	done      chan error     // the end of the attempt that is under way; nil while none is
 
 	oldPID  int         // of the process that the sockets came from; 0 for none
 	oldGone atomic.Bool // that process has ended
+	onGone  func()      // called when it has
 }
 
 // socket is a listener under the name by which a new process finds it.
 type socket struct {
 	network, address string
 	listener         net.Listener
+}
+
+// datagram is a socket of UDP under the name by which a new process finds it.
+type datagram struct {
+	network, address string
+	conn             *net.UDPConn
 }
 
 // processUpgrader is the one that a process may have.
@@ -66,7 +75,7 @@ func (h *handover) open(log *slog.Logger) (err error) {
 		h.oldPID = os.Getppid()
 		log.Info("taking over", "pid", os.Getpid(), "old_pid", h.oldPID)
 	}
-	h.activated, err = activatedListeners()
+	h.activated, h.packets, err = activatedSockets()
 	return err
 }
 
@@ -98,6 +107,37 @@ func (h *handover) note(network string, b config.Bind, ln net.Listener) {
 	h.sockets = append(h.sockets, socket{network, b.HostPort(), ln})
 }
 
+// takePackets returns the socket of UDP for an address, the first or the second of two, if it is
+// bound already, else nil.
+func (h *handover) takePackets(network string, b config.Bind, index int) (*net.UDPConn, error) {
+	if h.upgrader == nil {
+		return nil, nil //nolint:nilnil // no socket is a documented meaning
+	}
+	conn, err := h.upgrader.PacketConn(network, datagramName(b, index))
+	if err != nil {
+		return nil, err
+	}
+	if udp, ok := conn.(*net.UDPConn); ok {
+		return udp, nil
+	}
+	for i, conn := range h.packets {
+		if index == 0 && conn != nil && packetsBoundTo(conn, network, b) {
+			h.packets[i] = nil
+			h.notePackets(network, b, index, conn)
+			h.log.Info("socket taken from systemd", "address", conn.LocalAddr().String(), "protocol", "udp")
+			return conn, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // no socket is a documented meaning
+}
+
+func datagramName(b config.Bind, index int) string { return fmt.Sprintf("%s#%d", b.HostPort(), index) }
+
+// notePackets remembers a socket of UDP for the next process.
+func (h *handover) notePackets(network string, b config.Bind, index int, conn *net.UDPConn) {
+	h.datagrams = append(h.datagrams, datagram{network, datagramName(b, index), conn})
+}
+
 // unused reports the sockets of systemd that no address of the configuration has taken. Clients
 // would connect to them and never be answered.
 func (h *handover) unused() error {
@@ -106,6 +146,12 @@ func (h *handover) unused() error {
 		if ln != nil {
 			errs = append(errs, fmt.Errorf("systemd passed a socket for %s, which is no address of http.bind, https.bind or "+
 				"admin; give both the same address and port", ln.Addr()))
+		}
+	}
+	for _, conn := range h.packets {
+		if conn != nil {
+			errs = append(errs, fmt.Errorf("systemd passed a datagram socket for %s, which HTTP/3 is not served on; set "+
+				"https.http3, and give an entry of https.bind the same address and port", conn.LocalAddr()))
 		}
 	}
 	return errors.Join(errs...)
@@ -119,6 +165,11 @@ func (h *handover) keep() error {
 	for _, s := range h.sockets {
 		if err := h.upgrader.AddListener(s.network, s.address, s.listener.(tableflip.Listener)); err != nil {
 			return fmt.Errorf("keep socket of %s: %w", s.address, err)
+		}
+	}
+	for _, d := range h.datagrams {
+		if err := h.upgrader.AddPacketConn(d.network, d.address, d.conn); err != nil {
+			return fmt.Errorf("keep socket of %s: %w", d.address, err)
 		}
 	}
 	return nil
@@ -147,6 +198,9 @@ func (h *handover) complete() error {
 func (h *handover) awaitOld() {
 	if err := h.upgrader.WaitForParent(context.Background()); err != nil {
 		h.log.Warn("the old process behaved strangely", "old_pid", h.oldPID, "error", err)
+	}
+	if h.onGone != nil {
+		h.onGone()
 	}
 	h.oldGone.Store(true)
 	h.log.Info("the old process has ended", "old_pid", h.oldPID)

@@ -52,15 +52,21 @@ func listen(ctx context.Context, b config.Bind, all []config.Bind, h *handover) 
 func bind(ctx context.Context, network string, b config.Bind) (net.Listener, error) {
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, network, b.HostPort())
-	switch {
-	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("bind %s: ports below 1024 need root or CAP_NET_BIND_SERVICE: %w", b.HostPort(), err)
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("bind %s: another process has that port: %w", b.HostPort(), err)
-	case err != nil:
-		return nil, fmt.Errorf("bind %s: %w", b.HostPort(), err)
+	if err != nil {
+		return nil, bindError(b.HostPort(), err)
 	}
 	return ln, nil
+}
+
+// bindError says what to do about an address that can't be bound.
+func bindError(address string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("bind %s: ports below 1024 need root or CAP_NET_BIND_SERVICE: %w", address, err)
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("bind %s: another process has that port: %w", address, err)
+	}
+	return fmt.Errorf("bind %s: %w", address, err)
 }
 
 // listenNetwork keeps an address to its own family. Go would bind 0.0.0.0 for IPv6 as well. The

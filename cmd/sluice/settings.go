@@ -28,6 +28,7 @@ func proxySettings(cfg *config.Config) (proxy.Config, error) {
 		Compat:                 proxy.Compat(s.Compat),
 		RequestIDHeader:        s.RequestIDHeader,
 		Via:                    s.Via,
+		AltSvc:                 cfg.HTTPS.AltSvc,
 		Upgrades:               s.Upgrades,
 		Balance:                proxy.Balance(s.Balance),
 		RetryOnError:           s.RetryOnError,

@@ -52,7 +52,11 @@ func (e *edge) run(ctx context.Context, signals <-chan os.Signal) int {
 // handOver starts a new process that is to take this one's place. This one goes on serving, and
 // handling signals, until it knows the outcome.
 func (e *edge) handOver() {
-	if err := e.handover.begin(e.routes.Ready()); err != nil {
+	err := e.noteQUIC()
+	if err == nil {
+		err = e.handover.begin(e.routes.Ready())
+	}
+	if err != nil {
 		e.log.Error("not handed over", "error", err)
 	}
 }
@@ -62,6 +66,7 @@ func (e *edge) handedOver(err error) bool {
 	e.handover.done = nil
 	if err != nil {
 		e.log.Error("not handed over, this process goes on serving", "error", err)
+		e.steerQUIC(false) // The new one may have had them for a moment.
 		return false
 	}
 	return true
@@ -105,6 +110,7 @@ func (e *edge) retire(signals <-chan os.Signal) int {
 	if e.admin != nil {
 		e.admin.Retire()
 	}
+	e.leaveQUIC()
 	return e.finish(signals)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -8,23 +9,60 @@ import (
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
 
 	"sluice/internal/config"
 )
 
-// activatedListeners returns the sockets that systemd has bound for this process; see
+// activatedSockets returns the sockets that systemd has bound for this process; see
 // sd_listen_fds(3). A process gets them once.
-func activatedListeners() ([]net.Listener, error) {
-	var listeners []net.Listener
+func activatedSockets() (listeners []net.Listener, packets []*net.UDPConn, err error) {
 	for _, file := range activation.Files(true) {
-		ln, err := net.FileListener(file) // a copy of the descriptor
+		ln, conn, err := activatedSocket(file)
 		_ = file.Close()
-		if err != nil {
-			return nil, fmt.Errorf("take socket %s from systemd: it must be a ListenStream: %w", file.Name(), err)
+		switch {
+		case err != nil:
+			return nil, nil, fmt.Errorf("take socket %s from systemd: it must be a ListenStream, or a ListenDatagram of "+
+				"UDP for HTTP/3: %w", file.Name(), err)
+		case conn != nil:
+			packets = append(packets, conn)
+		default:
+			listeners = append(listeners, ln)
 		}
-		listeners = append(listeners, ln)
 	}
-	return listeners, nil
+	return listeners, packets, nil
+}
+
+// activatedSocket makes a copy of a descriptor.
+func activatedSocket(file *os.File) (net.Listener, *net.UDPConn, error) {
+	kind, err := unix.GetsockoptInt(int(file.Fd()), unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || kind != unix.SOCK_DGRAM {
+		ln, err := net.FileListener(file)
+		return ln, nil, err
+	}
+	conn, err := net.FilePacketConn(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	udp, ok := conn.(*net.UDPConn)
+	if !ok {
+		_ = conn.Close()
+		return nil, nil, errors.New("it is not of UDP")
+	}
+	return nil, udp, nil
+}
+
+// packetsBoundTo reports whether a socket of UDP is the one that binding the address would make.
+func packetsBoundTo(conn *net.UDPConn, network string, b config.Bind) bool {
+	have := conn.LocalAddr().(*net.UDPAddr)
+	want, err := net.ResolveUDPAddr(network, b.HostPort())
+	if err != nil || have.Port != want.Port {
+		return false
+	}
+	if want.IP == nil { // every address of the machine
+		return have.IP.Equal(net.IPv6unspecified)
+	}
+	return have.IP.Equal(want.IP)
 }
 
 // boundTo reports whether a listener is the one that binding the address would make.

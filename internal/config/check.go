@@ -102,10 +102,33 @@ func (l *loader) checkHTTPS() {
 	if l.sound("https.bind") && len(c.HTTPS.Bind) == 0 && c.IsSet("https.cert") {
 		l.warnf("https.cert is set but https.bind is empty: there is no HTTPS listener")
 	}
+	if c.HTTPS.HTTP3 && l.sound("https.bind", "https.http3") {
+		l.checkHTTP3()
+	}
 	for _, b := range c.HTTP.Bind {
 		if (b.Key != "" || b.Cert != "") && l.sound("http.bind", "http.port") {
 			l.wrong("http.bind", fmt.Sprintf("must not have a key or certificate: move %s to https.bind", b.HostPort()))
 		}
+	}
+}
+
+// checkHTTP3 finds entries that QUIC can't be spoken on.
+func (l *loader) checkHTTP3() {
+	able := 0
+	for _, b := range l.config.HTTPS.Bind {
+		switch {
+		case b.ProxyProtocol:
+			l.warnf("https.http3: not on %s, whose clients come through a load balancer with the PROXY protocol; it is "+
+				"spoken over TCP alone", b.HostPort())
+		case strings.HasPrefix(b.SecureProtocol, "TLSv1_2_"):
+			l.wrong("https.http3", fmt.Sprintf("needs TLS 1.3, which secureProtocol %q of %s excludes; leave that out, or "+
+				"http3", b.SecureProtocol, b.HostPort()))
+		default:
+			able++
+		}
+	}
+	if able == 0 && len(l.mistakes) == 0 {
+		l.wrong("https.http3", "needs an https.bind entry without proxyProtocol, and there is none")
 	}
 }
 

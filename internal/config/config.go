@@ -99,6 +99,9 @@ type HTTPS struct {
 	// SecureProtocol is Node's name of a TLS method; empty means what the preset says.
 	SecureProtocol string
 	HTTP2          bool
+	HTTP3          bool
+	// AltSvc is "auto", "none" or what answers over TLS say in that field.
+	AltSvc string
 	// ClientCA names the authorities that clients' certificates may come from; empty asks for none.
 	ClientCA []string
 }

@@ -66,6 +66,18 @@ var listenKeys = []Key{
 		field: func(c *Config) any { return &c.HTTPS.HTTP2 },
 	},
 	{
+		Path: "https.http3", Default: "false",
+		Doc: "Serve HTTP/3 on the same ports over UDP, for every https.bind entry without proxyProtocol, and announce it " +
+			"as https.altSvc says.",
+		field: func(c *Config) any { return &c.HTTPS.HTTP3 },
+	},
+	{
+		Path: "https.altSvc", Default: "auto", Live: true, Rule: printable,
+		Doc: "Alt-Svc of answers over TLS: auto announces HTTP/3 on the entry's own port where it is served; none says " +
+			"nothing; clear takes back what clients remember; anything else is the field's value.",
+		field: func(c *Config) any { return &c.HTTPS.AltSvc },
+	},
+	{
 		Path:    "https.honorCipherOrder",
 		Instead: "the Go TLS library orders suites by what both sides run fastest and safest",
 		Doc:     "Prefer the server's order of cipher suites.",
