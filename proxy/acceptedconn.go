@@ -26,6 +26,8 @@ type acceptedConn struct {
 	failed    bool       // nothing can be served
 	ours      bool       // a goroutine of ours closes it, not fasthttp
 
+	h2 *h2Conn // if it speaks HTTP/2
+
 	// Between two requests.
 	served bool    // it had one
 	until  instant // its time for the next one, 0 before it is counted
@@ -166,6 +168,9 @@ func (a *acceptedConn) end() {
 	_ = a.Conn.Close()
 	if a.counted {
 		a.bind.srv.conns.endIP(a.addr)
+	}
+	if a.h2 != nil {
+		a.bind.srv.h2.remove(a.h2)
 	}
 	a.bind.srv.conns.end(a)
 }

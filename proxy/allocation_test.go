@@ -264,6 +264,11 @@ func serveCanned(c net.Conn, bodyBytes int, answer []byte) {
 // serveForAllocs runs a proxy with everything on in front of a backend, until the test ends.
 func serveForAllocs(t *testing.T, backend string) string {
 	t.Helper()
+	return serveBindForAllocs(t, backend, Bind{})
+}
+
+func serveBindForAllocs(t *testing.T, backend string, bind Bind) string {
+	t.Helper()
 	log, set := slog.New(slog.DiscardHandler), metrics.NewSet()
 	access, err := accesslog.Open(accesslog.Options{Path: filepath.Join(t.TempDir(), "access.log"), Metrics: set})
 	if err != nil {
@@ -284,7 +289,7 @@ func serveForAllocs(t *testing.T, backend string) string {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(ln, Bind{}) }()
+	go func() { served <- server.Serve(ln, bind) }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()

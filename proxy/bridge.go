@@ -285,6 +285,17 @@ func appendBridgeStatus(dst []byte, status int) []byte {
 	return append(append(append(dst, ' '), http.StatusText(status)...), "\r\n"...)
 }
 
+// appendHeaderLines appends the fields of a header map, in no certain order; equal names keep theirs.
+func appendHeaderLines(dst []byte, h http.Header) []byte {
+	for name, values := range h {
+		for _, v := range values {
+			dst = append(append(dst, name...), ": "...)
+			dst = append(append(dst, v...), "\r\n"...)
+		}
+	}
+	return dst
+}
+
 // gotInterim is called by the library's goroutine for the whole connection, which must not wait for this exchange.
 func (b *bridge) gotInterim(code int, h textproto.MIMEHeader) error {
 	if code == http.StatusSwitchingProtocols {

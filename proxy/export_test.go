@@ -26,3 +26,10 @@ func (s *Server) ForgetSurplus() {
 
 // ParkAfter parks connections that are idle for d. It comes before Serve.
 func (s *Server) ParkAfter(d time.Duration) { s.idle.after = d }
+
+// SweepStreams looks for stalled streams of HTTP/2 as it will be done when d has passed.
+func (s *Server) SweepStreams(d time.Duration) {
+	for _, c := range s.h2.all() {
+		c.sweep(now().after(d))
+	}
+}

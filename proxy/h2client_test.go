@@ -54,6 +54,10 @@ func (c *frames) must(err error) {
 	}
 }
 
+func hpackField(name, value string) hpack.HeaderField {
+	return hpack.HeaderField{Name: name, Value: value}
+}
+
 // head encodes a request's head; fields are name and value in turns.
 func (c *frames) head(method, path, host string, fields ...string) []byte {
 	c.block.Reset()

@@ -13,14 +13,7 @@ import (
 	"sluice/internal/backendtest"
 )
 
-// h2specMisses are the cases that are not passed; docs/http2.md says why.
-var h2specMisses = map[string]bool{
-	"Sends multiple values of SETTINGS_INITIAL_WINDOW_SIZE":                                        true,
-	"Sends a HEADERS frame that contains the connection-specific header field":                     true,
-	`Sends a HEADERS frame that contains the TE header field with any value other than "trailers"`: true,
-}
-
-// The conformance suite of HTTP/2 passes, but for what is known and explained.
+// The conformance suite of HTTP/2 passes as a whole.
 func TestH2_Spec(t *testing.T) {
 	b := backendtest.Echo(t, "b")
 	e, _ := newMultiEdge(t, routeList{"*": {"any", b.URL()}})
@@ -32,12 +25,12 @@ func TestH2_Spec(t *testing.T) {
 		group.Test(c)
 		passed, failed = passed+group.PassedCount, failed+group.FailedCount+group.SkippedCount
 		eachCase(group, func(tc *spec.TestCase) {
-			if r := tc.Result; r != nil && (r.Failed || r.Skipped) && !h2specMisses[tc.Desc] {
+			if r := tc.Result; r != nil && (r.Failed || r.Skipped) {
 				t.Errorf("%s: %s\n%v", tc.Parent.Title(), tc.Desc, r.Error)
 			}
 		})
 	}
-	if passed < 145-len(h2specMisses) || passed+failed != 145 {
+	if passed != 145 || failed != 0 {
 		t.Errorf("%d cases of 145 passed, %d not", passed, failed)
 	}
 }

@@ -212,9 +212,10 @@ func (s *h3Stream) judgeBody() error {
 	return nil
 }
 
-// appendHead implements carrier.
-func (s *h3Stream) appendHead(dst []byte) []byte {
-	dst = s.head.appendTo(dst, s.length < 0 && s.head.length == nil)
+// requestHead implements carrier.
+func (s *h3Stream) requestHead() []byte {
+	s.headBuf.acquire(smallBuffer)
+	dst := s.head.appendTo(s.headBuf.b[:0], s.length < 0 && s.head.length == nil)
 	if s.head.tooLarge { // Whatever of it was read, it is not to be taken for a head that fits.
 		dst = append(append(dst, "X: "...), make([]byte, s.x.cfg.MaxHeaderBytes)...)
 	}

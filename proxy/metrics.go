@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -85,6 +84,12 @@ const (
 	redirectCount
 )
 
+// What a client's fault ends.
+const (
+	scopeConnection = iota
+	scopeStream
+)
+
 // Kinds of floods.
 const (
 	floodControl = iota // frames that carry no request
@@ -148,8 +153,8 @@ func newProxyMetrics(set *metrics.Set, s *Server) *proxyMetrics {
 func (m *proxyMetrics) registerH2(set *metrics.Set, s *Server) {
 	m.h2Connections = set.NewCounter("sluice_http2_connections_total")
 	m.h2Requests = set.NewCounter("sluice_http2_requests_total")
-	m.h2Errors[0] = set.NewCounter(`sluice_http2_errors_total{scope="connection"}`)
-	m.h2Errors[1] = set.NewCounter(`sluice_http2_errors_total{scope="stream"}`)
+	m.h2Errors[scopeConnection] = set.NewCounter(`sluice_http2_errors_total{scope="connection"}`)
+	m.h2Errors[scopeStream] = set.NewCounter(`sluice_http2_errors_total{scope="stream"}`)
 	m.floods[floodControl] = set.NewCounter(`sluice_http2_floods_total{reason="control_frames"}`)
 	m.floods[floodResets] = set.NewCounter(`sluice_http2_floods_total{reason="resets"}`)
 	set.NewGauge("sluice_http2_connections", func() float64 { return float64(s.h2.count()) })
@@ -166,15 +171,6 @@ func (m *proxyMetrics) registerH3(set *metrics.Set, s *Server) {
 	m.h3Floods[floodResets] = set.NewCounter(`sluice_http3_floods_total{reason="resets"}`)
 	m.h3Retries = set.NewCounter("sluice_http3_retries_total")
 	set.NewGauge("sluice_http3_connections", func() float64 { return float64(s.h3.count()) })
-}
-
-// countH2Error counts what the library says that a client did wrong.
-func (m *proxyMetrics) countH2Error(what string) {
-	scope := 0
-	if strings.HasPrefix(what, "stream") {
-		scope = 1
-	}
-	m.h2Errors[scope].Inc()
 }
 
 // request counts a finished request.

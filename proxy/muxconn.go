@@ -70,16 +70,26 @@ func (m *muxConn) enter(st *stream) bool {
 	if m.ended {
 		return false
 	}
-	st.slot = len(m.streams)
-	m.streams = append(m.streams, st)
-	m.srv.metrics.streams.Add(1)
+	m.add(st)
 	return true
 }
 
-// leave counts a stream out. Nobody touches its writer afterwards.
+// add counts a stream in. m.mu is held.
+func (m *muxConn) add(st *stream) {
+	st.slot = len(m.streams)
+	m.streams = append(m.streams, st)
+	m.srv.metrics.streams.Add(1)
+}
+
+// leave counts a stream out. Nobody touches its carrier afterwards.
 func (m *muxConn) leave(st *stream) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.drop(st)
+}
+
+// drop counts a stream out. m.mu is held.
+func (m *muxConn) drop(st *stream) {
 	last := m.streams[len(m.streams)-1]
 	m.streams[st.slot], last.slot = last, st.slot
 	m.streams[len(m.streams)-1] = nil

@@ -100,6 +100,18 @@ func (p *parking) take(fd int) *acceptedConn {
 	return a
 }
 
+// unpark takes a connection out of its slot. It reports false if somebody else has, who owns it then.
+func (p *parking) unpark(a *acceptedConn) (taken bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = a.link.raw.Control(func(fd uintptr) {
+		if int(fd) < len(p.slots) && p.slots[fd].conn == a {
+			taken = p.take(int(fd)) != nil
+		}
+	})
+	return taken
+}
+
 // parkEvents is how many sockets the watcher learns of at once.
 const parkEvents = 128
 

@@ -70,8 +70,10 @@ type Server struct {
 	pools pools
 	edge  fasthttp.Server
 	bound listeners
-	h2    h2Servers
+	h2    h2Conns
 	h3    h3Conns
+
+	workers streamWorkers
 
 	rotation rotation
 	budget   budget
@@ -174,7 +176,6 @@ const protoHTTP1 = "http/1.1"
 func (s *Server) serveConn(nc net.Conn) error {
 	a := nc.(*acceptedConn)
 	if t, ok := a.rw.(*tls.Conn); ok && !a.failed && t.ConnectionState().NegotiatedProtocol == protoHTTP2 {
-		defer a.end()
 		s.serveH2(a, t)
 		return nil
 	}
@@ -192,6 +193,10 @@ func (s *Server) carry(a *acceptedConn) {
 		a.link.reset()
 		a.end()
 	})
+	if a.h2 != nil {
+		a.h2.carry()
+		return
+	}
 	c := acquireClientConn(s, a)
 	for c.serve() == waitIdle {
 		if s.idle.park(a, a.until) {
@@ -216,7 +221,7 @@ func (s *Server) BeginDrain() {
 // listeners another one serves on.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.closing.Store(true)
-	s.h2.shutdown(ctx)
+	s.h2.shutdown()
 	s.h3.leave()
 	err := s.edge.ShutdownWithContext(ctx)
 	if err == nil {
@@ -263,6 +268,7 @@ func (s *Server) Close() {
 	s.bound.close()
 	s.stopOnce.Do(func() { close(s.stop) })
 	s.sweeper.Wait()
+	s.workers.close()
 	s.idle.close()
 	s.pools.closeIdle()
 }

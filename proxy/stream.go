@@ -46,8 +46,9 @@ type stream struct {
 // carrier is a stream as its version of HTTP has it. Its methods are called by the goroutine of the exchange, but those
 // for the request's body by the one that streams it, if there is one, and stopReading and sweep by any.
 type carrier interface {
-	// appendHead appends the request's head as HTTP/1.1 has it, or more of it than MaxHeaderBytes.
-	appendHead(dst []byte) []byte
+	// requestHead returns the request's head as HTTP/1.1 has it, or more of it than MaxHeaderBytes. It stays valid until the
+	// stream forgets its request.
+	requestHead() []byte
 
 	// left says why nobody waits for the answer any more, nil while somebody does.
 	left() error
@@ -127,8 +128,7 @@ func (st *stream) judge() Kind {
 	if st.carrier.left() != nil {
 		return KindClientGone // It was reset before its turn came.
 	}
-	st.headBuf.acquire(smallBuffer)
-	b := st.carrier.appendHead(st.headBuf.b[:0])
+	b := st.carrier.requestHead()
 	rules := headRules{maxBytes: x.cfg.MaxHeaderBytes, maxFields: x.cfg.MaxHeaderFields}
 	n, bad := x.req.scan(b, &rules)
 	switch {
