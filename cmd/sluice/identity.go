@@ -104,6 +104,7 @@ func filesToReload(cfg *config.Config) []string {
 	for _, b := range cfg.HTTPS.Bind {
 		add(b.Cert, b.Key)
 		add(b.CA...)
+		add(b.ClientCA...)
 	}
 	for _, driver := range cfg.Driver {
 		if name, ok := strings.CutPrefix(driver, "file:"); ok {

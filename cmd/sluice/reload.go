@@ -87,6 +87,9 @@ func (e *edge) reloadFiles() {
 			e.log.Error("certificate not reloaded, the old one serves", "listener", ln.bind.HostPort(), "error", err)
 			continue
 		}
+		if ln.bind.Cert == "" {
+			continue
+		}
 		e.log.Info("certificate reloaded", "listener", ln.bind.HostPort(), "cert", ln.bind.Cert)
 	}
 	if err := e.pages.Reload(); err != nil {

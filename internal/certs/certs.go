@@ -19,8 +19,9 @@ import (
 
 // Options is the TLS part of the configuration of one listener.
 type Options struct {
-	// Cert and Key are the paths of PEM files; Cert may hold its chain. Both are required. They
-	// may name the same file.
+	// Cert and Key are the paths of PEM files; Cert may hold its chain. They may name the same file.
+	// Both or neither: without them, a client for whose name there is nothing else gets the alert
+	// unrecognized_name (RFC 6066 §3).
 	Cert, Key string
 	// Passphrase decrypts the key; ignored for a key in the clear. Never logged.
 	Passphrase string
@@ -54,6 +55,9 @@ type Options struct {
 	// served here (TLS-ALPN-01, RFC 8737), or nil. It is for whoever negotiates ChallengeProtocol and
 	// nothing else. Nil means that nothing is ever to be proved.
 	Challenge func(name string, client netip.Addr) *tls.Certificate
+	// Unserved is told of each handshake that ended because there is no certificate for it; name is as
+	// for ByName, and empty if the client asked for none. It must not block. May be nil.
+	Unserved func(name string, client netip.Addr)
 	// Log receives warnings. Nil discards them.
 	Log *slog.Logger
 }
@@ -66,8 +70,8 @@ const ChallengeProtocol = "acme-tls/1"
 type Bundle struct {
 	options  Options
 	settings settings
-	clients  atomic.Pointer[x509.CertPool] // nil: no certificates are asked for
-	current  atomic.Pointer[tls.Certificate]
+	clients  atomic.Pointer[x509.CertPool]   // nil: no certificates are asked for
+	current  atomic.Pointer[tls.Certificate] // nil: no files
 }
 
 // Load reads everything that o names. Errors say which file is wrong, how, and the way out; an
@@ -93,6 +97,9 @@ func Load(o Options) (*Bundle, error) {
 // Reload reads the files again and uses them for handshakes from then on; connections that are
 // open, and session tickets, stay as they are. After an error the old certificate stays in use.
 func (b *Bundle) Reload() error {
+	if b.options.Cert == "" && b.options.Key == "" {
+		return nil
+	}
 	cert, err := loadPair(b.options)
 	if err != nil {
 		return err
@@ -163,13 +170,14 @@ var errNoChallenge = errors.New("no challenge is open for this name")
 func serverName(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
 // Certificate returns what a client gets that asks for a server name, in any case; an empty one
-// stands for none. It obtains nothing on demand.
+// stands for none; nil if it gets an alert. It obtains nothing on demand.
 func (b *Bundle) Certificate(name string, client netip.Addr) *tls.Certificate {
 	cert, _ := b.choose(serverName(name), client)
 	return cert
 }
 
-// choose returns the certificate for a server name; valid is false if clients will refuse it.
+// choose returns the certificate for a server name, nil if there is none; valid is false if clients
+// will refuse it.
 func (b *Bundle) choose(name string, client netip.Addr) (cert *tls.Certificate, valid bool) {
 	own, now := b.current.Load(), time.Now()
 	if b.options.ByName == nil && b.options.OnDemand == nil || name == "" {
@@ -182,7 +190,7 @@ func (b *Bundle) choose(name string, client netip.Addr) (cert *tls.Certificate, 
 		return cert, true
 	}
 	// An expired one is what a client gets whose name nothing else holds.
-	valid = own.Leaf.VerifyHostname(name) == nil && CheckDates(own.Leaf, now) == nil
+	valid = own != nil && own.Leaf.VerifyHostname(name) == nil && CheckDates(own.Leaf, now) == nil
 	if valid || cert == nil {
 		return own, valid
 	}
@@ -200,7 +208,10 @@ func (b *Bundle) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 			return fresh, nil
 		}
 	}
-	return cert, nil
+	if cert == nil && b.options.Unserved != nil && len(hello.CipherSuites) > 0 {
+		b.options.Unserved(name, client)
+	}
+	return cert, nil // For nil, package tls sends unrecognized_name.
 }
 
 // clientOf returns the address of the client of a connection, which may know better than by its peer

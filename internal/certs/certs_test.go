@@ -204,7 +204,7 @@ func TestLoad_SaysWhatIsWrong(t *testing.T) {
 		o    Options
 		want []string
 	}{
-		{"nothing named", Options{Cert: cert}, []string{"needs both cert and key"}},
+		{"nothing named", Options{Cert: cert}, []string{"needs both cert and key, or neither"}},
 		{"no certificate file", Options{Cert: "/nonexistent/c", Key: key}, []string{"load certificate", "/nonexistent/c"}},
 		{"no key file", Options{Cert: cert, Key: "/nonexistent/k"}, []string{"load key", "/nonexistent/k"}},
 		{"key in the certificate's place", Options{Cert: key, Key: key}, []string{key, "no PEM block CERTIFICATE"}},

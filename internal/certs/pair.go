@@ -16,7 +16,7 @@ import (
 // loadPair reads certificate, chain and key, and checks that they belong together.
 func loadPair(o Options) (*tls.Certificate, error) {
 	if o.Cert == "" || o.Key == "" {
-		return nil, errors.New("load certificate: https needs both cert and key; name a PEM file for each")
+		return nil, errors.New("load certificate: https needs both cert and key, or neither; name a PEM file for each")
 	}
 	chain, err := readCertificates(o.Cert)
 	if err != nil {

@@ -132,11 +132,23 @@ func (l *loader) checkHTTP3() {
 	}
 }
 
+// checkCertificates lets an entry be without a certificate of its own where others can serve it: those
+// of the store, of tls.directory, or such as are obtained.
 func (l *loader) checkCertificates() {
-	for i, b := range l.config.HTTPS.Bind {
-		if b.Key == "" || b.Cert == "" {
-			l.wrong("https.bind", fmt.Sprintf("needs a key and a certificate: entry %d (%s) has not both; "+
+	c := l.config
+	byName := c.TLS.Directory != "" || c.ACME.OnDemand || !slices.ContainsFunc(c.Driver, isFileDriver)
+	for i, b := range c.HTTPS.Bind {
+		switch {
+		case b.Key != "" && b.Cert != "":
+		case b.Key != "" || b.Cert != "":
+			l.wrong("https.bind", fmt.Sprintf("needs a key and a certificate, or neither: entry %d (%s) has one of them; "+
 				"set https.key and https.cert", i+1, b.HostPort()))
+		case !byName:
+			l.wrong("https.bind", fmt.Sprintf("needs a key and a certificate: entry %d (%s) has neither, and with a routes "+
+				"file nothing else serves all names; set https.key and https.cert, or tls.directory", i+1, b.HostPort()))
+		default:
+			l.warnf("https.bind: entry %d (%s) has no certificate: clients that ask for no name, or for one without a "+
+				"certificate of its own, are refused (unrecognized_name)", i+1, b.HostPort())
 		}
 	}
 }

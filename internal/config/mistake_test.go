@@ -41,7 +41,8 @@ func TestLoad_Mistakes(t *testing.T) {
 		"bind unknown field":    {`{"http": {"bind": [{"nonsense": 1}]}}`, `"nonsense" is unknown there`},
 		"bind field type":       {`{"http": {"bind": [{"address": "::1", "proxyProtocol": 1}]}}`, `its "proxyProtocol" must be true or false`},
 		"nothing to listen on":  {`{"http": {"bind": []}}`, `there is nothing to listen on`},
-		"https without key":     {`{"https": {"bind": "::1", "cert": "c"}}`, `needs a key and a certificate: entry 1 ([::1]:443)`},
+		"https without key":     {`{"https": {"bind": "::1", "cert": "c"}}`, `needs a key and a certificate, or neither: entry 1 ([::1]:443)`},
+		"https with nothing":    {`{"driver": "file:r.json", "https": {"bind": "::1"}}`, `needs a key and a certificate: entry 1 ([::1]:443) has neither`},
 		"certificate on http":   {`{"http": {"bind": [{"cert": "c", "key": "k"}]}}`, `move :80 to https.bind`},
 		"address used twice":    {`{"http": {"bind": ["::1", "::1"]}}`, `must not use [::1]:80 twice`},
 		"admin on http's port":  {`{"http": {"port": 8079}}`, `it is in http.bind already`},
@@ -101,7 +102,7 @@ func TestLoad_AllMistakesAtOnce(t *testing.T) {
 func TestLoad_AllMistakesOfBothKinds(t *testing.T) {
 	t.Parallel()
 	content := `{"server": {"tcpTimeout": -1, "drainDelay": 5, "drainTimeout": 0}, "user": "",
-		"http": {"port": 70000, "bind": ["::1", "::1"]}, "https": {"bind": "::1"}, "driver": ["redis:", "redis:", "redis:"]}`
+		"http": {"port": 70000, "bind": ["::1", "::1"]}, "https": {"bind": "::1", "cert": "c"}, "driver": ["redis:", "redis:", "redis:"]}`
 	_, _, err := loadText(t, content, func(o *LoadOptions) { o.Root = true })
 	var mistakes Mistakes
 	if !errors.As(err, &mistakes) {
