@@ -171,7 +171,7 @@ LOADTEST_TOOLS := redis-server nginx haproxy wrk h2load
 # WORK selects kinds of work by name (all); the page keeps what it says of the others. ROUNDS and DURATION are those
 # of each measurement, LOADTEST further flags (go run ./loadtest -h).
 WORK     ?=
-ROUNDS   ?= 5
+ROUNDS   ?= 7
 DURATION ?= 1s
 LOADTEST ?=
 
@@ -202,7 +202,7 @@ loadtest-page: loadtest-deps ## Write the tables of make loadtest-rivals and mak
 .PHONY: loadtest-quick
 loadtest-quick: loadtest-deps ## See in under a minute that all kinds of work run without errors.
 	bin/loadtest -short -contestants sluice,nginx+log,haproxy+log
-	bin/loadtest -short -scenario latency
+	bin/loadtest -short -scenario latency -contestants sluice,nginx+log
 
 # MEMORY is how long make loadtest-memory runs.
 MEMORY ?= 30m
