@@ -108,7 +108,7 @@ func TestShort_OtherKindsOfWork(t *testing.T) {
 	}
 	text := readFile(t, page)
 	for _, want := range []string{
-		"before", "| WebSocket messages echoed |", "| TLS 1.3 | 200 | sluice |", "change each second",
+		"before", "| WebSocket messages echoed (`websocket`) |", "| TLS 1.3 | 200 | sluice |", "change each second",
 		"| CPU time per request | sluice |", "full TLS 1.3 handshake", "8 connections × 32 streams", "after",
 	} {
 		if !strings.Contains(text, want) {
@@ -118,7 +118,7 @@ func TestShort_OtherKindsOfWork(t *testing.T) {
 	// Another kind of work is added to what is there.
 	runShort(t, "-work", "small", "-contestants", "sluice", "-page", page, "-sluice", buildSluice(t))
 	text = readFile(t, page)
-	for _, want := range []string{"| small GET, keep-alive |", "| WebSocket messages echoed |"} {
+	for _, want := range []string{"| small GET, keep-alive (`small`) |", "| WebSocket messages echoed (`websocket`) |"} {
 		if strings.Count(text, want) != 1 {
 			t.Errorf("the page has %q %d times, want once:\n%s", want, strings.Count(text, want), text)
 		}

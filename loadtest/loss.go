@@ -28,11 +28,11 @@ func (all records) writeLosses(b *strings.Builder) {
 				const printed = 100
 				value := math.Round(loss.of(one)*printed) / printed
 				if ok && value != 0 && value != 1 && (value < 1) == loss.less {
-					list = append(list, fmt.Sprintf("%s %.2f", w.title, value))
+					list = append(list, fmt.Sprintf("`%s` %.2f", w.name, value))
 				}
 			})
 			if len(list) > 0 {
-				fmt.Fprintf(&lines, "| %s × %s | %s |\n", loss.title, rival, strings.Join(list, "; "))
+				fmt.Fprintf(&lines, "| %s × %s | %s |\n", loss.title, rival, strings.Join(list, ", "))
 			}
 		}
 	}

@@ -175,7 +175,7 @@ func (all records) writeRatios(b *strings.Builder) {
 		if w.changes > 0 {
 			return // It has no rivals but itself.
 		}
-		fmt.Fprintf(b, "| %s | %.1f |", w.title, r.Rows[0].CPUMicros)
+		fmt.Fprintf(b, "| %s (`%s`) | %.1f |", w.title, w.name, r.Rows[0].CPUMicros)
 		for _, name := range ratioColumns {
 			one, ok := r.of(name)
 			writeRatio(b, one.CPURatio, ok)

@@ -86,13 +86,13 @@ func TestTargets_TableTellsWhichAreReached(t *testing.T) {
 		"1 of 2 are reached",
 		"| small GET, keep-alive | CPU time × nginx+log ≤ 1.00 | 1.09 (1.00 to 1.20) | **no** |",
 		"| small GET, keep-alive | requests/s × nginx+log ≥ 1.00 | 1.01 (0.90 to 1.10) | yes |",
-		"| CPU time × nginx+log | small GET, keep-alive 1.09 |",
+		"| CPU time × nginx+log | `small` 1.09 |",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not contain %q:\n%s", want, text)
 		}
 	}
-	if strings.Contains(text, "| requests/s × nginx+log | small") {
+	if strings.Contains(text, "| requests/s × nginx+log | `small`") {
 		t.Errorf("more requests than a rival are told as a loss:\n%s", text)
 	}
 }
