@@ -221,3 +221,79 @@ func TestHandover_HTTP3(t *testing.T) {
 		}
 	}
 }
+
+// A socket of systemd has no second one: a handover closes its connections, and the new process has
+// the next ones.
+func TestSystemd_HTTP3(t *testing.T) {
+	t.Parallel()
+	backend := backendtest.HTTP(t, backendtest.Text(http.StatusOK, "hello"))
+	ca := certtest.New(t)
+	port := quicPort(t)
+	socket, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	binary := filepath.Join(openFolder(t), "sluice")
+	installBinary(t, binary)
+	flags, _, _ := quicFlags(t, port, ca.Issue(t, "www.example.com"))
+	public, adminPort := freePort(t), freePort(t)
+	cmd := activate(t, binary, []any{socket}, append(flags, "--user=root", fmt.Sprintf("--http-port=%d", public),
+		fmt.Sprintf("--admin-port=%d", adminPort), routesFile(t, map[string]string{"www.example.com": backend.URL()}))...)
+	d := deploy(t, cmd, binary, public, adminPort)
+	d.awaitLog("socket taken from systemd", "udp")
+	c := newQUICClient(t, ca.Pool(), port, "www.example.com")
+	if resp, _, err := c.do(http.MethodGet, "/", "www.example.com", nil); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	old := d.handOver()
+	d.awaitLog("http/3 connections are closed")
+	if status := d.exitStatusOf(old); status != exitOK {
+		t.Errorf("exit status %d, want 0", status)
+	}
+	next := newQUICClient(t, ca.Pool(), port, "www.example.com")
+	if resp, _, err := next.do(http.MethodGet, "/", "www.example.com", nil); err != nil || resp.StatusCode != http.StatusOK {
+		t.Errorf("after the handover: %v, %v", resp, err)
+	}
+}
+
+// What is in the way of HTTP/3 is said with the way out.
+func TestProcess_HTTP3CannotStart(t *testing.T) {
+	t.Parallel()
+	binary, err := buildOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := certtest.New(t)
+	taken, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	flags, _, _ := quicFlags(t, taken.LocalAddr().(*net.UDPAddr).Port, ca.Issue(t, "www.example.com"))
+	stray, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stray.Close()
+	for name, tt := range map[string]struct {
+		sockets []any
+		flags   []string
+		parts   []string
+	}{
+		"port taken": {nil, flags, []string{"over UDP: another process has that port", "https.http3 needs it"}},
+		"stray socket": {
+			[]any{stray},
+			[]string{"--server-access-log=none"},
+			[]string{"systemd passed a datagram socket for " + stray.LocalAddr().String(), "set https.http3"},
+		},
+	} {
+		cmd := activate(t, binary, tt.sockets, append(tt.flags, "--user=root", "--admin-port=0", "--http-port="+port(t), routesFile(t, nil))...)
+		out, err := cmd.CombinedOutput()
+		for _, part := range tt.parts {
+			if err == nil || !strings.Contains(string(out), part) {
+				t.Errorf("%s: %v, output %q lacks %q", name, err, out, part)
+			}
+		}
+	}
+}

@@ -17,15 +17,15 @@ import (
 
 // activate gives a command that starts the binary as systemd does: with sockets from descriptor 3
 // on, and the variables of sd_listen_fds(3).
-func activate(t *testing.T, binary string, listeners []net.Listener, args ...string) *exec.Cmd {
+func activate(t *testing.T, binary string, sockets []any, args ...string) *exec.Cmd {
 	t.Helper()
 	// The shell knows the pid that the binary will have.
 	ctx, cancel := context.WithTimeout(context.Background(), 4*patience)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, binary}, args...)...)
-	cmd.Env = append(os.Environ(), fmt.Sprintf("LISTEN_FDS=%d", len(listeners)))
-	for _, ln := range listeners {
-		file, err := ln.(*net.TCPListener).File()
+	cmd.Env = append(os.Environ(), fmt.Sprintf("LISTEN_FDS=%d", len(sockets)))
+	for _, s := range sockets {
+		file, err := s.(interface{ File() (*os.File, error) }).File()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +52,7 @@ func TestSystemd_PassesSockets(t *testing.T) {
 	operators, adminPort := listenAny(t)
 	binary := filepath.Join(openFolder(t), "sluice")
 	installBinary(t, binary)
-	cmd := activate(t, binary, []net.Listener{public, operators}, "--user=root", "--server-access-log=none",
+	cmd := activate(t, binary, []any{public, operators}, "--user=root", "--server-access-log=none",
 		fmt.Sprintf("--http-port=%d", port), fmt.Sprintf("--admin-port=%d", adminPort),
 		routesFile(t, map[string]string{"www.example.com": backend.URL()}))
 	states := notifications(t, cmd)
@@ -114,7 +114,7 @@ func TestSystemd_SocketThatNobodyServes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := activate(t, binary, []net.Listener{stray}, "--user=root", "--server-access-log=none", "--admin-port=0",
+	cmd := activate(t, binary, []any{stray}, "--user=root", "--server-access-log=none", "--admin-port=0",
 		"--http-port="+port(t), routesFile(t, nil))
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "systemd passed a socket for "+stray.Addr().String()) {

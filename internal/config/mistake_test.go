@@ -43,6 +43,16 @@ func TestLoad_Mistakes(t *testing.T) {
 		"nothing to listen on":  {`{"http": {"bind": []}}`, `there is nothing to listen on`},
 		"https without key":     {`{"https": {"bind": "::1", "cert": "c"}}`, `needs a key and a certificate, or neither: entry 1 ([::1]:443)`},
 		"https with nothing":    {`{"driver": "file:r.json", "https": {"bind": "::1"}}`, `needs a key and a certificate: entry 1 ([::1]:443) has neither`},
+		"http3 with TLS 1.2": {
+			`{"https": {"bind": "::1", "key": "k", "cert": "c", "http3": true, "secureProtocol": "TLSv1_2_method"}}`,
+			`needs TLS 1.3, which secureProtocol "TLSv1_2_method" of [::1]:443 excludes`,
+		},
+		"http3 with the PROXY protocol": {
+			`{"https": {"bind": [{"address": "::1", "proxyProtocol": true}], "key": "k", "cert": "c", "http3": true}}`,
+			"needs an https.bind entry without proxyProtocol, and there is none",
+		},
+		"http3 without https":   {`{"https": {"http3": true}}`, "needs an https.bind entry"},
+		"line break in altSvc":  {`{"https": {"altSvc": "a\nb"}}`, "text without control characters"},
 		"certificate on http":   {`{"http": {"bind": [{"cert": "c", "key": "k"}]}}`, `move :80 to https.bind`},
 		"address used twice":    {`{"http": {"bind": ["::1", "::1"]}}`, `must not use [::1]:80 twice`},
 		"admin on http's port":  {`{"http": {"port": 8079}}`, `it is in http.bind already`},
