@@ -46,6 +46,7 @@ type Cache struct {
 	// newEpoch tells the index, with a capacity of 1, that one has begun.
 	newEpoch chan struct{}
 	saved    *snapshot
+	rereads  *rereader
 	sweep    *sweeper
 
 	validity
@@ -137,6 +138,7 @@ func New(o Options) (*Cache, error) {
 		newEpoch:  make(chan struct{}, 1),
 		slots:     make(chan struct{}, maxFlights),
 		notes:     newNotes(),
+		rereads:   newRereader(),
 		flights:   flights[settled]{},
 		pushed:    newRecent[struct{}](pushedSpan, maxRecent),
 		heard:     newRecent[announcement](pushedSpan, maxRecent),
@@ -188,6 +190,9 @@ func (c *Cache) Start(ctx context.Context) error {
 	c.runs.Go(func() { c.runIndex(c.lifetime) })
 	c.runs.Go(func() { c.sweep.run(c.lifetime) })
 	c.runs.Go(func() { c.sweep.runAge(c.lifetime) })
+	if c.o.TornWriteGrace > 0 {
+		c.runs.Go(func() { c.runRereads(c.lifetime) })
+	}
 	if c.saved.path != "" {
 		c.runs.Go(func() { c.saved.run(c.lifetime) })
 	}

@@ -96,7 +96,11 @@ func (c *Cache) outdate(name string, list bool) {
 		f.pushed = c.now()
 	}
 	if e := c.table.findString(name); e != nil {
-		e.value.Store(e.value.Load().outdated(list, c.now()))
+		v := e.value.Load()
+		e.value.Store(v.outdated(list, c.now()))
+		if list && v.frontend != nil {
+			c.rereadSoon(changedKey{name: e.name()})
+		}
 	}
 }
 

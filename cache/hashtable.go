@@ -68,6 +68,9 @@ func (t *hashTable[T]) changed(name string) {
 		if h.pushed == 0 {
 			h.pushed = now
 		}
+		if h.content != nil {
+			t.c.rereadSoon(changedKey{name: name, isHash: true, family: t.family})
+		}
 	}
 	t.depends(name)
 }

@@ -66,6 +66,7 @@ type counters struct {
 	mastersAway                                 *metrics.Gauge
 
 	sweptOutage, sweptAge            *metrics.Counter
+	sweptChange, rereadsDropped      *metrics.Counter
 	snapshotWrites, snapshotFailures *metrics.Counter
 	snapshotBytes, restored          atomic.Uint64
 }
@@ -114,6 +115,8 @@ func newCounters(set *metrics.Set, c *Cache) *counters {
 	set.NewGauge("sluice_route_marks_waiting", func() float64 { return float64(c.marker.length()) })
 	m.sweptOutage = set.NewCounter(`sluice_route_swept_total{cause="outage"}`)
 	m.sweptAge = set.NewCounter(`sluice_route_swept_total{cause="age"}`)
+	m.sweptChange = set.NewCounter(`sluice_route_swept_total{cause="change"}`)
+	m.rereadsDropped = set.NewCounter("sluice_route_rereads_dropped_total")
 	set.NewGauge("sluice_route_sweep_pending", func() float64 { return float64(c.sweep.pending.Load()) })
 	set.NewGauge("sluice_route_sweep_rate", func() float64 { return math.Float64frombits(c.sweep.rate.Load()) })
 	set.NewGauge("sluice_route_age_bound_seconds", func() float64 { return c.sweep.ageBound() })

@@ -61,13 +61,15 @@ func (x *nameIndex) remove(name string) {
 	}
 }
 
-// indexed is what all tables of hashes do for their index. Cache.mu is held.
+// indexed is what all tables of hashes do for their index. Cache.mu is held, but where it is said.
 type indexed interface {
 	nameIndex() *nameIndex
 	// changed marks what depends on a name.
 	changed(name string)
 	// prune forgets what the index, which is complete, says does not exist any more.
 	prune()
+	// reread reads a name whose content is known to be outdated, and tells whether it is one. mu is not held.
+	reread(name string) bool
 }
 
 func (t *hashTable[T]) nameIndex() *nameIndex { return &t.index }
