@@ -28,7 +28,7 @@ func PolicyKeys() []PolicyKey { return policyKeys }
 var policyKeys = []PolicyKey{
 	{
 		"redirectHttps", "true or false",
-		"Plain HTTP is answered by a redirect to the same URL under https, port 443.",
+		"Plain HTTP is answered by a redirect to the same URL under https.",
 		func(p *Policy, text string) (err error) {
 			p.RedirectHTTPS, err = parseBool(text)
 			return err

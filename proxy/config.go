@@ -80,6 +80,10 @@ type Config struct {
 	DeferAccept         bool
 	MaxConnections      int // client connections of the process
 	MaxConnectionsPerIP int
+	// HTTPSPort is where https is listened on, for redirects to it; 0 where it is not. PublicHTTPSPort is where clients
+	// reach it; 0 finds out for each request.
+	HTTPSPort, PublicHTTPSPort int
+
 	// MaxHandshakesPerSecond bounds the TLS handshakes begun; a connection beyond it is closed.
 	MaxHandshakesPerSecond int
 	MaxBackendConnections  int // per backend, also the length of its queue

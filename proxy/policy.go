@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"strconv"
 
 	"sluice/cache"
 )
@@ -51,10 +52,67 @@ func (x *exchange) appendLocation(dst []byte, p *cache.Policy, secure bool) []by
 	} else {
 		dst = append(dst, x.host...)
 	}
+	if port := x.redirectPort(secure); port != "" {
+		dst = append(append(dst, ':'), port...)
+	}
 	if len(x.req.target) == 0 || x.req.target[0] == '?' {
 		dst = append(dst, '/') // http://host?query has an empty path (RFC 9112 §3.2.1).
 	}
 	return append(dst, x.req.target...)
+}
+
+// redirectPort returns the port that the client is sent to, "" for the usual one of the scheme. Where the scheme stays,
+// it is the one that the client named: there it reached us. Where it changes, only a client that reached the port of our
+// listener, with nothing in between that maps ports, can reach that of the https listener as well.
+func (x *exchange) redirectPort(secure bool) string {
+	named := portOf(x.req.authority)
+	if secure == x.isSecure() {
+		if len(named) == 0 || string(named) == usualPort(secure) {
+			return "" // Fast path.
+		}
+		return string(named)
+	}
+	port := x.cfg.PublicHTTPSPort
+	if port == 0 && !x.isForwarded() && (string(named) == string(x.peer.port) || len(named) == 0 && string(x.peer.port) == "80") {
+		port = x.cfg.HTTPSPort
+	}
+	if port == 0 || port == 443 {
+		return ""
+	}
+	return strconv.Itoa(port)
+}
+
+func usualPort(secure bool) string {
+	if secure {
+		return "443"
+	}
+	return "80"
+}
+
+// portOf returns the digits behind the host of an authority, nil if there are none.
+func portOf(authority []byte) []byte {
+	i := len(authority)
+	for i > 0 && authority[i-1] >= '0' && authority[i-1] <= '9' {
+		i--
+	}
+	if i == 0 || i == len(authority) || authority[i-1] != ':' {
+		return nil
+	}
+	return authority[i:]
+}
+
+// isForwarded reports whether a trusted peer says that the request came by way of it.
+func (x *exchange) isForwarded() bool {
+	if !x.peer.trusted {
+		return false
+	}
+	for i := range x.req.head.fields {
+		switch x.req.head.fields[i].kind {
+		case fieldForwardedProto, fieldForwardedFor:
+			return true
+		}
+	}
+	return false
 }
 
 // isSecure reports whether the client came over TLS, to us or to a trusted peer that says so.

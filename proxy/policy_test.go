@@ -182,3 +182,63 @@ func TestPolicy_HSTS(t *testing.T) {
 		}
 	}
 }
+
+// The port of a redirect: where the client can reach it, as far as that can be known.
+func TestPolicy_RedirectPorts(t *testing.T) {
+	t.Parallel()
+	backend := backendtest.Echo(t, "echo")
+	cert := backendtest.SelfSigned(t, "alias.example")
+	policies := withPolicies(t, backend.URL(), policyHosts)
+	atPort := func(https, public int) *edge {
+		return newEdge(t, nil, policies, func(s *setup) { s.HTTPSPort, s.PublicHTTPSPort = https, public })
+	}
+	none, usual, other, public, standard := atPort(0, 0), atPort(443, 0), atPort(8443, 0), atPort(8443, 9443), atPort(8443, 443)
+	secure := newEdge(t, nil, policies, overTLS(cert))
+	own := func(e *edge) string {
+		_, port, _ := net.SplitHostPort(e.addr)
+		return ":" + port
+	}
+	forwarded := [2]string{"X-Forwarded-Proto", "http"}
+	for _, tt := range []struct {
+		edge  *edge
+		host  string
+		field [2]string
+		want  string
+	}{
+		{none, "force.example" + own(none), [2]string{}, "https://force.example/"},
+		{usual, "force.example" + own(usual), [2]string{}, "https://force.example/"},
+		{other, "force.example" + own(other), [2]string{}, "https://force.example:8443/"},
+		{other, "force.example", [2]string{}, "https://force.example/"},      // something maps port 80 to ours
+		{other, "force.example:8080", [2]string{}, "https://force.example/"}, // or another one
+		{other, "force.example" + own(other), forwarded, "https://force.example/"},
+		{public, "force.example", [2]string{}, "https://force.example:9443/"},
+		{public, "force.example" + own(public), forwarded, "https://force.example:9443/"},
+		{standard, "force.example" + own(standard), [2]string{}, "https://force.example/"},
+		// Only the host changes.
+		{other, "alias.example:8080", [2]string{}, "http://www.alias.example:8080/"},
+		{other, "alias.example:80", [2]string{}, "http://www.alias.example/"},
+		{secure, "alias.example:8443", [2]string{}, "https://www.alias.example:8443/"},
+		{secure, "alias.example:443", [2]string{}, "https://www.alias.example/"},
+	} {
+		client, scheme := browser(tt.edge, nil, false), "http://"
+		if tt.edge == secure {
+			client, scheme = browser(secure, &cert, false), "https://"
+		}
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, scheme+tt.host+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tt.field[0] != "" {
+			r.Header.Set(tt.field[0], tt.field[1])
+		}
+		r.Host = tt.host // with the usual port, too
+		a, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Body.Close()
+		if got := a.Header.Get("Location"); got != tt.want {
+			t.Errorf("%s %v: got %q, want %q", tt.host, tt.field, got, tt.want)
+		}
+	}
+}

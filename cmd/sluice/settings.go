@@ -57,6 +57,10 @@ func proxySettings(cfg *config.Config) (proxy.Config, error) {
 		MaxStreams:             s.MaxStreams,
 		BackendCA:              roots,
 	}
+	if len(cfg.HTTPS.Bind) > 0 {
+		settings.HTTPSPort = cfg.HTTPS.Bind[0].Port
+	}
+	settings.PublicHTTPSPort = cfg.HTTPS.PublicPort
 	limitByFiles(&settings, openFileLimit())
 	return settings, nil
 }

@@ -89,8 +89,10 @@ type HTTP struct {
 // inherit unless they name their own.
 type HTTPS struct {
 	// Bind is complete after Load: each entry has its port, key, certificate and the rest.
-	Bind       []Bind
-	Port       int
+	Bind []Bind
+	Port int
+	// PublicPort is where clients reach Bind, for redirects; 0 finds out for each request.
+	PublicPort int
 	Key        string
 	Cert       string
 	Passphrase string

@@ -24,6 +24,12 @@ var listenKeys = []Key{
 		field: func(c *Config) any { return &c.HTTPS.Port },
 	},
 	{
+		Path: "https.publicPort", Default: "0", Live: true, Rule: between(0, 65535),
+		Doc: "Port that redirects to https name, where something maps ports before sluice; 0: that of the first https.bind " +
+			"entry for clients that reach sluice's own ports, else 443.",
+		field: func(c *Config) any { return &c.HTTPS.PublicPort },
+	},
+	{
 		Path: "https.key", Rule: fileName,
 		Doc:   "File with the private key (PEM) for entries that name none; optional where names have certificates of their own.",
 		field: func(c *Config) any { return &c.HTTPS.Key },
