@@ -46,28 +46,29 @@ func invalidCause(err error) string {
 	}
 }
 
-// Backend is one element of a frontend's list, parsed. It is immutable.
+// Backend is one element of a frontend's list, parsed. It is immutable. What each request reads
+// stands first: it fills one cache line.
 type Backend struct {
 	// URL is the element exactly as stored; it is what a mark announces.
 	URL string
-	// Address is the host:port to dial, an IPv6 host in brackets. The port defaults to 80, with
-	// https to 443.
-	Address string
-	// TLS tells that the element's scheme is https.
-	TLS bool
-	// H2C tells that the element's scheme is h2c: HTTP/2 without TLS, with prior knowledge.
-	H2C bool
-	// ServerName is the TLS server name: the URL's host, or what #sni= names. Empty without TLS.
-	ServerName string
-	// SkipVerify tells that #tlsVerify=off asks for no certificate check.
-	SkipVerify bool
-	// Weight is 1, or what #weight= says, at most MaxWeight.
-	Weight int
 	// Key identifies the connection pool: scheme, address and TLS options joined. Backends of
 	// different frontends with equal keys share a pool.
 	Key string
 	// Err is not nil when the element is unusable; such a backend must never be chosen.
 	Err error
+	// Weight is 1, or what #weight= says, at most MaxWeight.
+	Weight int
+	// TLS tells that the element's scheme is https.
+	TLS bool
+	// H2C tells that the element's scheme is h2c: HTTP/2 without TLS, with prior knowledge.
+	H2C bool
+	// SkipVerify tells that #tlsVerify=off asks for no certificate check.
+	SkipVerify bool
+	// Address is the host:port to dial, an IPv6 host in brackets. The port defaults to 80, with
+	// https to 443.
+	Address string
+	// ServerName is the TLS server name: the URL's host, or what #sni= names. Empty without TLS.
+	ServerName string
 }
 
 // parseBackend parses one element: a URL, or host:port with http assumed. Path, query and user

@@ -84,6 +84,9 @@ func place[T any](name string, v *value, beside bool) *entry {
 	e.nameBytes = uint16(len(name))
 	// Unsafe: the text goes on in rest, which is long enough and lies behind it without a gap.
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&e.text)), len(name)), name)
+	if f := v.frontend; f != nil && !f.settled && f.Key == name {
+		f.Key, f.settled = e.name(), true // Whoever finds the list has just read the name there.
+	}
 	e.value.Store(v)
 	return e
 }

@@ -341,6 +341,8 @@ func (c *Cache) publish(e *entry, v *value) {
 		// What answered for this name goes on doing so until the resolution is repeated; the
 		// generation 0 asks for that.
 		v.target = old.target
+	} else {
+		v.frontend.settled = true
 	}
 	c.replace(e, v)
 	if e.isWildcard() && (old.frontend == nil) != (v.frontend == nil) {

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
@@ -18,11 +19,11 @@ import (
 // BenchmarkLookup measures hits over tables of several sizes, and misses through a real store.
 // order=same asks for one host over and over; order=random for any of them; order=chained too, but
 // each lookup waits for the one before, as one that stands alone in a request does, instead of
-// overlapping with it. The twin of a hit is a plain map without any of the guarantees.
+// overlapping with it; order=used reads as well what a request reads of the route. The twin of a hit is a plain map without any of the guarantees.
 func BenchmarkLookup(b *testing.B) {
 	for _, n := range []int{1, 10_000, 100_000, 1_000_000} {
 		fill := sync.OnceValue(func() *Cache { return filled(b, n) })
-		for _, order := range []string{"same", "random", "chained"} {
+		for _, order := range []string{"same", "random", "chained", "used"} {
 			b.Run(fmt.Sprintf("hit/order=%s/frontends=%d", order, n), func(b *testing.B) {
 				benchmarkHits(b, fill(), order, n)
 			})
@@ -74,10 +75,34 @@ func (h *hits) next() error {
 		h.name = hostName(h.name[:0], int(h.at>>4)%h.n)
 	}
 	r, err := h.c.Lookup(h.name, testClient)
-	if h.at = h.at*1664525 + 1013904223; h.order == "chained" {
-		h.at ^= uint32(uintptr(unsafe.Pointer(r.frontend)) >> 63) // 0, which the processor learns from the route
+	switch h.at = h.at*1664525 + 1013904223; h.order {
+	case "chained":
+		h.at ^= uint32(uint64(uintptr(unsafe.Pointer(r.frontend))) >> 63) // 0, which the processor learns from the route
+	case "used":
+		r.Prefetch()
+		h.at ^= uint32(useRoute(&r) >> 63)
 	}
 	return err
+}
+
+var useSeed = maphash.MakeSeed()
+
+// useRoute reads what a request does: of each backend whether it can be chosen, of one the keys of its
+// pool and of its frontend's counters, and what the access log tells. It returns a number below 1<<63.
+func useRoute(r *Route) uint64 {
+	f, sum, chosen := r.Frontend(), uint64(0), 0
+	for i := range f.Backends {
+		if b := &f.Backends[i]; b.Err == nil && r.Alive(i) {
+			sum += uint64(b.Weight)
+			chosen = i
+		}
+	}
+	if sum > 0 {
+		sum = maphash.String(useSeed, f.Backends[chosen].Key)
+	}
+	sum ^= maphash.String(useSeed, f.Key)
+	sum ^= maphash.String(useSeed, f.VHost)
+	return (sum ^ maphash.String(useSeed, f.Backends[chosen].URL)) >> 1
 }
 
 // benchmarkMap is the twin of a hit.

@@ -59,6 +59,7 @@ func (c *Cache) parseReading(name string, r *reading) *Frontend {
 		if f := e.value.Load().frontend; f != nil && f.sameList(r.list) {
 			return f
 		}
+		name = e.name()
 	}
 	if r.cut {
 		c.m.listsCut.Inc()

@@ -16,6 +16,11 @@ type Route struct {
 // Frontend returns what the host resolved to; it is never nil in a Route returned without error.
 func (r *Route) Frontend() *Frontend { return r.frontend }
 
+// Prefetch has the processor fetch what a request reads of the frontend into its caches, all at the same
+// time. It is for a caller that will read it: right after the lookup, and after other work that may have
+// driven it out again.
+func (r *Route) Prefetch() { prefetchFrontend(r.frontend) }
+
 // Stale tells that the route was served although the store could not confirm it.
 func (r *Route) Stale() bool { return r.stale }
 

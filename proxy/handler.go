@@ -38,6 +38,7 @@ func (s *Server) answer(x *exchange) Error {
 		return x.lookupError(err)
 	}
 	x.route, x.routed = route, true
+	x.route.Prefetch()
 	if s.obeyPolicy(x) {
 		return Error{}
 	}

@@ -28,6 +28,7 @@ func (s *Server) relay(x *exchange) Error {
 		x.letGo(false)
 		return Error{Kind: KindClientGone, Cause: err}
 	}
+	x.route.Prefetch() // For the access log.
 	e := x.relayBody()
 	// The connection goes back before the client gets the last bytes: whoever sends the next request upon them finds it
 	// free.
