@@ -128,8 +128,8 @@ func TestLookup_SpacesEvictOnlyTheirOwnKind(t *testing.T) {
 		c.mu.Lock()
 		sizes := [...]int{len(c.spaces[0].members), len(c.spaces[1].members), len(c.spaces[2].members)}
 		entries := 0
-		for i := range c.table.shards {
-			entries += c.table.shards[i].count
+		for _, n := range c.table.counts {
+			entries += n
 		}
 		c.mu.Unlock()
 		if want := [...]int{21, 50, 40}; sizes != want || entries != 111 {

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"math/bits"
 	"sync/atomic"
+	"unsafe"
 )
 
 const (
@@ -24,16 +25,16 @@ const (
 // two misses of the processor's caches, the bucket and the entry: other entries are not touched, since
 // the bucket holds eight bits of the hash of each name.
 type table struct {
-	seed   maphash.Seed
-	shards [tableShards]tableShard
+	seed maphash.Seed
+	// shards are replaced as a whole when one of them grows: a reader that has the old ones sees the
+	// table as it was then.
+	shards atomic.Pointer[shardBuckets]
+	counts [tableShards]int // entries of each shard; guarded by Cache.mu
 }
 
-type tableShard struct {
-	// buckets are replaced as a whole when the shard grows: a reader that has the old ones sees the
-	// table as it was then.
-	buckets atomic.Pointer[[]bucket]
-	count   int // guarded by Cache.mu
-}
+// shardBuckets has the buckets of each shard. They stand beside each other, so that many lookups find
+// them in the processor's caches.
+type shardBuckets [tableShards][]bucket
 
 // bucket holds entries in one cache line of 64 bytes.
 type bucket struct {
@@ -60,15 +61,16 @@ func candidates(tags, tag uint64) uint64 {
 }
 
 func newTable() *table {
-	t := &table{seed: maphash.MakeSeed()}
-	for i := range t.shards {
-		b := make([]bucket, minShardBuckets)
-		t.shards[i].buckets.Store(&b)
+	t, shards := &table{seed: maphash.MakeSeed()}, &shardBuckets{}
+	for i := range shards {
+		shards[i] = make([]bucket, minShardBuckets)
 	}
+	t.shards.Store(shards)
 	return t
 }
 
-func (t *table) shard(hash uint64) *tableShard { return &t.shards[hash%tableShards] }
+// buckets returns the buckets of the shard of a hash.
+func (t *table) buckets(hash uint64) []bucket { return t.shards.Load()[hash%tableShards] }
 
 // home returns the index of the bucket at which the search for a hash begins.
 func home(hash uint64, b []bucket) uint64 {
@@ -77,32 +79,26 @@ func home(hash uint64, b []bucket) uint64 {
 
 // find returns the entry of name, or nil. It does not allocate.
 func (t *table) find(name []byte) *entry {
-	hash := maphash.Bytes(t.seed, name)
-	b, tag := *t.shard(hash).buckets.Load(), tagOf(hash)
-	for i, last := home(hash, b), home(hash, b)+uint64(len(b)); i < last; i++ {
-		at := &b[i&uint64(len(b)-1)]
-		tags := at.tags.Load()
-		for c := candidates(tags, tag); c != 0; c &= c - 1 {
-			if e := at.slots[bits.TrailingZeros64(c)/8].Load(); e != nil && e.name() == string(name) {
-				return e
-			}
-		}
-		if tags < overflowUnit {
-			break
-		}
-	}
-	return nil
+	return t.search(maphash.Bytes(t.seed, name), unsafe.String(unsafe.SliceData(name), len(name))) // Unsafe: not kept.
 }
 
 // findString is find for a name that already is a string.
 func (t *table) findString(name string) *entry {
-	hash := maphash.String(t.seed, name)
-	b, tag := *t.shard(hash).buckets.Load(), tagOf(hash)
+	return t.search(maphash.String(t.seed, name), name)
+}
+
+// search returns the entry of name, which has this hash.
+func (t *table) search(hash uint64, name string) *entry {
+	b, tag := t.buckets(hash), tagOf(hash)
 	for i, last := home(hash, b), home(hash, b)+uint64(len(b)); i < last; i++ {
 		at := &b[i&uint64(len(b)-1)]
 		tags := at.tags.Load()
 		for c := candidates(tags, tag); c != 0; c &= c - 1 {
-			if e := at.slots[bits.TrailingZeros64(c)/8].Load(); e != nil && e.name() == name {
+			e := at.slots[bits.TrailingZeros64(c)/8].Load()
+			if e == nil {
+				continue
+			}
+			if e.name() == name {
 				return e
 			}
 		}
@@ -116,12 +112,12 @@ func (t *table) findString(name string) *entry {
 // insert adds e, whose name must not be in the table. Cache.mu is held.
 func (t *table) insert(e *entry) {
 	hash := maphash.String(t.seed, e.name())
-	s := t.shard(hash)
-	if s.count >= maxBucketLoad*len(*s.buckets.Load()) {
-		s.grow(t.seed)
+	shard := hash % tableShards
+	if t.counts[shard] >= maxBucketLoad*len(t.buckets(hash)) {
+		t.grow(shard)
 	}
-	put(*s.buckets.Load(), hash, e)
-	s.count++
+	put(t.buckets(hash), hash, e)
+	t.counts[shard]++
 }
 
 // put stores e in the first free slot from its home on.
@@ -145,8 +141,7 @@ func put(b []bucket, hash uint64, e *entry) {
 // remove takes e out of the table. Cache.mu is held.
 func (t *table) remove(e *entry) {
 	hash := maphash.String(t.seed, e.name())
-	s := t.shard(hash)
-	b := *s.buckets.Load()
+	b := t.buckets(hash)
 	for i := home(hash, b); ; i++ {
 		at := &b[i&uint64(len(b)-1)]
 		tags := at.tags.Load()
@@ -154,7 +149,7 @@ func (t *table) remove(e *entry) {
 			if at.slots[slot].Load() == e {
 				at.tags.Store(tags &^ (0xff << (8 * slot)))
 				at.slots[slot].Store(nil)
-				s.count--
+				t.counts[hash%tableShards]--
 				return
 			}
 		}
@@ -169,15 +164,17 @@ func (t *table) remove(e *entry) {
 
 // grow doubles the buckets of one shard. A shard at a time keeps the pause short: at a million
 // hosts it moves some 16 000 entries.
-func (s *tableShard) grow(seed maphash.Seed) {
-	old := *s.buckets.Load()
+func (t *table) grow(shard uint64) {
+	shards := *t.shards.Load()
+	old := shards[shard]
 	grown := make([]bucket, 2*len(old))
 	for i := range old {
 		for slot := range old[i].slots {
 			if e := old[i].slots[slot].Load(); e != nil {
-				put(grown, maphash.String(seed, e.name()), e)
+				put(grown, maphash.String(t.seed, e.name()), e)
 			}
 		}
 	}
-	s.buckets.Store(&grown)
+	shards[shard] = grown
+	t.shards.Store(&shards)
 }

@@ -40,8 +40,8 @@ func TestTable_KeepsWhatIsThere(t *testing.T) {
 		}
 	}
 	count := 0
-	for i := range table.shards {
-		count += table.shards[i].count
+	for _, n := range table.counts {
+		count += n
 	}
 	if count != len(model) {
 		t.Errorf("the table counts %d entries, want %d", count, len(model))
@@ -52,9 +52,9 @@ func TestTable_KeepsWhatIsThere(t *testing.T) {
 func TestTable_AbsentNameInAFullShard(t *testing.T) {
 	t.Parallel()
 	table := newTable()
-	for i := range table.shards {
-		for b := range *table.shards[i].buckets.Load() {
-			(*table.shards[i].buckets.Load())[b].tags.Add(overflowUnit)
+	for _, shard := range table.shards.Load() {
+		for b := range shard {
+			shard[b].tags.Add(overflowUnit)
 		}
 	}
 	if e := table.find([]byte("absent.example")); e != nil {
