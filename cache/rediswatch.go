@@ -96,12 +96,12 @@ func (w *redisWatcher) track(
 	}
 	conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: w.heard})
 	var end watchEnd
-	lost = conn.SetOnInvalidations(func(keys []rueidis.RedisMessage) {
+	ended := conn.SetOnInvalidations(func(keys []rueidis.RedisMessage) {
 		if keys != nil || !end.reached() {
 			w.pushed(keys)
 		}
 	})
-	end.lost.Store(&lost)
+	end.lost.Store(&ended) // Not of lost, which a return writes while the connection is still read.
 	refusal = conn.Do(ctx, w.trackingCommand(conn.B())).Error()
 	if refusal != nil && (!isReply(refusal) || hasReplyCode(refusal, "NOAUTH")) {
 		return nil, nil, refusal // An edge that is locked out is not one that has to poll.
@@ -123,7 +123,7 @@ func (w *redisWatcher) track(
 		// An ACL may refuse the channel. Dead sets still arrive, only bound by position.
 		w.m.storeError("subscribe")
 	}
-	return lost, refusal, nil
+	return ended, refusal, nil
 }
 
 // errOldProtocol is a connection on which a server has no way to push.
