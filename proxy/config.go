@@ -188,7 +188,7 @@ func (c *Config) Validate() error {
 	if c.RequestIDHeader != "" && !isToken([]byte(c.RequestIDHeader)) {
 		bad("requestIdHeader %q: must be a header field name", c.RequestIDHeader)
 	}
-	if !validH3Value(c.AltSvc) {
+	if !validStreamValue(c.AltSvc) {
 		bad("altSvc %q: must be auto, none, clear or a field value", c.AltSvc)
 	}
 	if c.Via != "" && !isToken([]byte(c.Via)) {

@@ -183,9 +183,10 @@ func (h *h2Head) addLine(name, value string) {
 	h.dst = appendH3Line(h.dst, name, value[:min(len(value), h.limit+1)])
 }
 
-// validStreamValue reports whether a value keeps to its line and has no white space around it (RFC 9113 §8.2.1).
+// validStreamValue reports whether a value keeps to its line and has no white space around it (RFC 9113 §8.2.1,
+// RFC 9114 §10.3).
 func validStreamValue(v string) bool {
-	if !validH3Value(v) {
+	if !keepsToLine(v) {
 		return false
 	}
 	if n := len(v); n > 0 {

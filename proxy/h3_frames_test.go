@@ -62,6 +62,8 @@ func TestH3_Messages(t *testing.T) {
 		{name: "field name", bytes: requestH3("GET", "/", "a.example", "x y", "1"), reset: 0x10e},
 		{name: "empty field name", bytes: requestH3("GET", "/", "a.example", "", "1"), reset: 0x10e},
 		{name: "line break", bytes: requestH3("GET", "/", "a.example", "x", "1\r\ny: 2"), reset: 0x10e},
+		{name: "blank before", bytes: requestH3("GET", "/", "a.example", "x", " 1"), reset: 0x10e},
+		{name: "blank behind", bytes: requestH3("GET", "/", "a.example", "x", "1\t"), reset: 0x10e},
 		{name: "zero byte", bytes: requestH3("GET", "/", "a.example", "x", "1\x00"), reset: 0x10e},
 		{name: "line break in the path", bytes: requestH3("GET", "/ HTTP/1.1\r\nx: y", "a.example"), reset: 0x10e},
 		{name: "blank in the path", bytes: requestH3("GET", "/a b", "a.example"), reset: 0x10e},

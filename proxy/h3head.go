@@ -34,8 +34,8 @@ func decodeSection(block []byte, limit int, take func(name, value string) error)
 		if limit -= len(f.Name) + len(f.Value) + 32; limit < 0 {
 			return errSectionTooLarge
 		}
-		if !validH3Value(f.Value) {
-			return malformed("field value with control characters")
+		if !validStreamValue(f.Value) {
+			return malformed("field value with control characters, or blanks around it")
 		}
 		if err := take(f.Name, f.Value); err != nil {
 			return err
@@ -199,8 +199,8 @@ func appendH3Line(dst []byte, name, value string) []byte {
 	return append(append(append(dst, ": "...), value...), "\r\n"...)
 }
 
-// validH3Value reports whether a field value keeps to its line (RFC 9114 §10.3).
-func validH3Value(v string) bool {
+// keepsToLine reports whether a value holds no control character that could end its line, or worse.
+func keepsToLine(v string) bool {
 	for i := range len(v) {
 		if c := v[i]; c < ' ' && c != '\t' || c == 0x7f {
 			return false

@@ -1,0 +1,102 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+
+	"github.com/quic-go/qpack"
+)
+
+// FuzzH3Section: whatever a field section holds, what becomes of it is refused, or is a head of HTTP/1.1 with these
+// fields and no others: no value ends its line.
+func FuzzH3Section(f *testing.F) {
+	var section bytes.Buffer
+	enc := qpack.NewEncoder(&section)
+	for _, field := range []qpack.HeaderField{
+		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "https"}, {Name: ":authority", Value: "a.example"},
+		{Name: ":path", Value: "/p?q"}, {Name: "x", Value: "y"}, {Name: "cookie", Value: "a=1"}, {Name: "cookie", Value: "b=2"},
+		{Name: "content-length", Value: "5"}, {Name: "user-agent", Value: "fuzz"},
+	} {
+		_ = enc.WriteField(field) // A buffer never fails.
+	}
+	f.Add(section.Bytes())
+	f.Add([]byte{0, 0, 0xd1, 0xd7, 0xc1, 0x50, 0x03, 'a', '\r', '\n'})
+	f.Add([]byte{0, 0, 0x27, 0x00, 'x', 0x01, 'y'})
+	const limit = 4096
+	rules := headRules{maxBytes: 4 * limit, maxFields: 1000}
+	f.Fuzz(func(t *testing.T, block []byte) {
+		var h h3Head
+		lines, cookies := 0, 0
+		err := decodeSection(block, limit, func(name, value string) error {
+			switch {
+			case name == "cookie":
+				cookies = 1
+			case name != "host" && name[0:min(1, len(name))] != ":":
+				lines++
+			}
+			return h.take(name, value)
+		})
+		if err == nil {
+			err = h.check()
+		}
+		if err != nil {
+			return
+		}
+		for _, chunked := range []bool{false, true} {
+			want := lines + cookies
+			if h.authority != "" {
+				want++
+			}
+			if chunked {
+				want++
+			}
+			b := h.appendTo(nil, chunked)
+			var q request
+			n, bad := q.scan(b, &rules)
+			if bad != 0 {
+				continue
+			}
+			if n != len(b) || len(q.fields) != want {
+				t.Fatalf("%d of %d bytes, %d fields, want %d: %q", n, len(b), len(q.fields), want, b)
+			}
+		}
+	})
+}
+
+// FuzzH3Frames: whatever comes on a stream, its frames are those that are there, and nobody reads beyond the end.
+func FuzzH3Frames(f *testing.F) {
+	f.Add([]byte{0x00, 0x02, 'h', 'i', 0x40, 0x21, 0x00, 0x01, 0x03, 1, 2, 3}, byte(1))
+	f.Add([]byte{0x00, 0xc0, 0, 0, 0, 0, 0, 0, 9, 'x'}, byte(3))
+	f.Fuzz(func(t *testing.T, stream []byte, size byte) {
+		d := h3Reader{r: bytes.NewReader(stream), buf: make([]byte, int(size)+1)}
+		rest := uint64(len(stream))
+		for {
+			_, length, err := d.frame()
+			if err != nil {
+				var fault *h3Fault
+				if !errors.Is(err, io.EOF) && !errors.As(err, &fault) {
+					t.Fatal(err)
+				}
+				return
+			}
+			if size%2 == 0 {
+				err = d.skip(length)
+			} else if length <= rest {
+				var p []byte
+				if p, err = d.payload(int(length)); err == nil && (uint64(len(p)) != length || !bytes.Contains(stream, p)) {
+					t.Fatalf("%d bytes of %d", len(p), length)
+				}
+			} else {
+				return
+			}
+			if (err == nil) != (length <= rest) && length > rest {
+				t.Fatalf("a frame of %d bytes in a stream of %d: %v", length, rest, err)
+			}
+			if err != nil {
+				return
+			}
+		}
+	})
+}
