@@ -158,6 +158,10 @@ bench-compare: ## Run the benchmarks on commit BASE and on this tree in turns, a
 	done
 	@go run $(BENCHSTAT) dist/bench/base.txt dist/bench/head.txt
 
+.PHONY: certificates
+certificates: deps ## Measure start, handshakes and memory with CERTIFICATES (100000) of them in Redis, a fifth in use.
+	CERTIFICATES=$${CERTIFICATES:-100000} go test -count=1 -run '^TestProcess_HundredThousandCertificates$$' -v -timeout 20m ./cmd/sluice
+
 .PHONY: freshness
 freshness: deps ## Measure how soon a change counts, with a million hosts and 1 000 changes a second; draws docs/freshness.svg.
 	FRESHNESS=docs/freshness.svg go test -count=1 -run '^TestFreshness$$' -v -timeout 20m ./cache

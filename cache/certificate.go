@@ -83,10 +83,14 @@ func isServerName(name string) bool {
 	return true
 }
 
+func isCertificateField(name string) bool {
+	return name == certificateField || name == keyField || name == acmeField
+}
+
 // parseCertificate makes a certificate of a hash.
 func (c *Cache) parseCertificate(name string, fields map[string]string) (*certificate, error) {
 	for field := range fields {
-		if field != certificateField && field != keyField && field != acmeField {
+		if !isCertificateField(field) {
 			c.noteHash(certificateFamily, name, unknownField(field))
 		}
 	}

@@ -83,7 +83,7 @@ func (i *inspector) hash(f family, name string, r *hashReading) {
 
 func (i *inspector) certificate(key, name string, fields map[string]string) {
 	for _, field := range slices.Sorted(maps.Keys(fields)) {
-		if field != certificateField && field != keyField {
+		if !isCertificateField(field) {
 			i.unusable(key, "", unknownField(field).Error()+"; the fields are certificate and key")
 		}
 	}

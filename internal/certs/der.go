@@ -16,7 +16,8 @@ func DER(cert *tls.Certificate) (chain [][]byte, key []byte, err error) {
 	return cert.Certificate, key, nil
 }
 
-// Restore makes a certificate of what DER returned. It keeps chain, not key. The result has its Leaf.
+// Restore makes a certificate of what DER returned. It keeps chain, not key, and replaces issuers in it
+// by equal ones. The result has its Leaf.
 func Restore(chain [][]byte, key []byte) (*tls.Certificate, error) {
 	leaf, err := x509.ParseCertificate(chain[0])
 	if err != nil {
@@ -30,5 +31,6 @@ func Restore(chain [][]byte, key []byte) (*tls.Certificate, error) {
 	if !ok || !belongs(leaf, signer) {
 		return nil, ErrMismatch
 	}
+	shareIssuers(chain)
 	return &tls.Certificate{Certificate: chain, PrivateKey: signer, Leaf: leaf}, nil
 }

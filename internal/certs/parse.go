@@ -20,8 +20,8 @@ var (
 )
 
 // Parse makes a certificate of PEM text: the server's certificate, then those that signed it, and its
-// key, not encrypted. The two may be the same text. The result has its Leaf. Errors repeat nothing of
-// the key.
+// key, not encrypted. The two may be the same text. The result has its Leaf, and shares the bytes of
+// its issuers with others: they must not be changed. Errors repeat nothing of the key.
 func Parse(chainPEM, keyPEM []byte) (*tls.Certificate, error) {
 	chain, err := parseChain(chainPEM)
 	if err != nil {
@@ -44,6 +44,7 @@ func Parse(chainPEM, keyPEM []byte) (*tls.Certificate, error) {
 	for _, c := range chain {
 		cert.Certificate = append(cert.Certificate, c.Raw)
 	}
+	shareIssuers(cert.Certificate)
 	return cert, nil
 }
 
