@@ -219,14 +219,21 @@ loadtest-memory: loadtest-deps ## Watch memory under mixed load for MEMORY (30m)
 growth: loadtest-deps ## Measure CPU time as hosts, connections, … grow (5 min); writes docs/performance.md and docs/growth.svg.
 	bin/loadtest -scenario growth -rounds 5 -duration 1s -page docs/performance.md -picture docs/growth.svg $(LOADTEST)
 
+# PROCS are the numbers of threads that make contention tries. More of them than there are cores is a pessimistic test:
+# threads lose their core while they hold a lock.
+PROCS ?= 1 $(shell nproc) 16
+
 .PHONY: contention
-contention: ## Show which locks small requests wait for, on one core and on all.
+contention: ## Count which locks requests wait for, with as many threads as PROCS says (1, all cores, 16).
 	@mkdir -p dist
-	@for n in 1 $$(nproc); do \
-		go test -run '^$$' -bench '^BenchmarkProxy$$/impl=sluice/work=get_small' -benchtime 3s -cpu $$n -o dist/bench.test \
-			-mutexprofile dist/mutex-$$n.pb.gz -mutexprofilefraction 1 ./bench | grep '^Benchmark'; \
-		go tool pprof -top -sample_index=delay -nodecount 10 dist/bench.test dist/mutex-$$n.pb.gz 2>/dev/null; \
-	done
+	@go test -c -o dist/bench.test ./bench
+	@cd bench && for work in get_small post_1k get_close; do for n in $(PROCS); do \
+		profile=../dist/mutex-$$work-$$n.pb.gz; \
+		../dist/bench.test -test.run '^$$' -test.bench "^BenchmarkProxy$$/impl=sluice/work=$$work$$" -test.benchtime 60000x \
+			-test.cpu $$n -test.mutexprofile $$profile -test.mutexprofilefraction 1 | grep '^Benchmark'; \
+		go tool pprof -top -sample_index=contentions -hide '^(sync|internal/sync)\.' -nodecount 6 \
+			../dist/bench.test $$profile 2>/dev/null | sed -n '/flat%/,$$p'; \
+	done; done
 
 .PHONY: pgo
 pgo: loadtest-deps ## Record the profile that go build reads, cmd/sluice/default.pgo, from the load test's mix.
