@@ -113,6 +113,7 @@ type growthRecord struct {
 	Rounds      int           `json:"rounds"`
 	Duration    string        `json:"duration"`
 	Connections int           `json:"connections"`
+	Elsewhere   float64       `json:"cores_busy_elsewhere"` // with other programs
 	Points      []growthPoint `json:"points"`
 }
 
@@ -129,7 +130,7 @@ func runGrowth(ctx context.Context, s *site, o *options, m machine, out io.Write
 	result := growthRecords{}
 	var failed []error
 	for _, series := range growing(o) {
-		points, err := measureSeries(ctx, s, o, series)
+		one, err := measureSeries(ctx, s, o, series)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("growth with %s: %w", series.name, err))
 			fmt.Fprintf(out, "\nFAILED: %v\n", failed[len(failed)-1])
@@ -137,12 +138,12 @@ func runGrowth(ctx context.Context, s *site, o *options, m machine, out io.Write
 		if ctx.Err() != nil {
 			break
 		}
-		if len(points) == 0 {
+		if len(one.Points) == 0 {
 			continue
 		}
-		one := growthRecord{m.brief(), o.rounds, o.duration.String(), o.connections, points}
+		one.Machine = m.brief()
 		result[series.name] = one
-		printSeries(out, series, points)
+		printSeries(out, series, one)
 		failed = append(failed, publishGrowth(o, series.name, one))
 	}
 	err := saveResults(o, out, results{Machine: m, Options: describe(o), Growth: result})
@@ -171,7 +172,8 @@ func (all growthRecords) write(o *options) error {
 }
 
 // measureSeries starts sluice once for each value, at the same time, and measures them in turns.
-func measureSeries(ctx context.Context, s *site, o *options, series growthSeries) ([]growthPoint, error) {
+func measureSeries(ctx context.Context, s *site, o *options, series growthSeries) (growthRecord, error) {
+	one := growthRecord{Rounds: o.rounds, Duration: o.duration.String(), Connections: o.connections}
 	var entrants []entrant
 	defer func() { stopEntrants(entrants) }()
 	values := map[string]int{}
@@ -179,25 +181,26 @@ func measureSeries(ctx context.Context, s *site, o *options, series growthSeries
 		w := series.work(s, value)
 		c, err := startSluice(ctx, s, w, o, fmt.Sprintf("%s-%d", series.name, value), o.sluice)
 		if err != nil {
-			return nil, err
+			return one, err
 		}
 		values[c.name] = value
 		entrants = append(entrants, entrant{c, w})
 	}
 	t := takeTurns(ctx, s, o, entrants)
-	names := whoOf(t.samples)
-	points := make([]growthPoint, len(names))
-	for i, name := range names {
-		points[i] = growthPoint{
+	for _, name := range whoOf(t.samples) {
+		one.Points = append(one.Points, growthPoint{
 			Value:     values[name],
 			CPUMicros: median(column(t.samples, name, cpuOf)),
 			Rate:      median(column(t.samples, name, rateOf)),
 			P99Millis: median(column(t.samples, name, p99Of)),
 			MemoryMiB: median(column(t.samples, name, func(s sample) float64 { return s.MemoryMiB })),
 			Errors:    errorsOf(t.samples, name),
-		}
+		})
 	}
-	return points, errors.Join(append(t.failed, samplesError(t.samples))...)
+	if len(t.samples) > 0 {
+		one.Elsewhere = elsewhere(t.samples)
+	}
+	return one, errors.Join(append(t.failed, samplesError(t.samples))...)
 }
 
 // crowdBackends is how many backends the series of them has at most.
@@ -241,11 +244,11 @@ func (s *site) startCrowd(ctx context.Context) error {
 }
 
 // printSeries prints one table.
-func printSeries(out io.Writer, series growthSeries, points []growthPoint) {
-	fmt.Fprintf(out, "\nby %s\n", series.title)
+func printSeries(out io.Writer, series growthSeries, one growthRecord) {
+	fmt.Fprintf(out, "\nby %s; other programs kept %.2f cores busy\n", series.title, one.Elsewhere)
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, series.name, "\tCPU µs/req\trequests/s\tp99 ms\tMiB\terrors\t")
-	for _, p := range points {
+	for _, p := range one.Points {
 		fmt.Fprintf(t, "%d\t%.1f\t%.0f\t%.2f\t%.0f\t%d\t\n", p.Value, p.CPUMicros, p.Rate, p.P99Millis, p.MemoryMiB, p.Errors)
 	}
 	_ = t.Flush() // An output that is gone is no reason to stop.
@@ -278,8 +281,9 @@ func (all growthRecords) writeOrigins(b *strings.Builder) {
 	var origins origins
 	for _, series := range everySeries() {
 		if one, ok := all[series.name]; ok {
-			origins.add(fmt.Sprintf("%s; %d connections, medians of %d interleaved rounds of %s",
-				one.Machine, one.Connections, one.Rounds, one.Duration), series.name)
+			origins.add(fmt.Sprintf("%s; %d connections, medians of %d interleaved rounds of %s; "+
+				"other programs kept %.1f cores busy",
+				one.Machine, one.Connections, one.Rounds, one.Duration, one.Elsewhere), series.name)
 		}
 	}
 	origins.write(b)

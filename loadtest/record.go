@@ -21,7 +21,8 @@ type record struct {
 	Rounds      int       `json:"rounds"`
 	Duration    string    `json:"duration"`
 	Connections int       `json:"connections"`
-	Rows        []row     `json:"rows"` // the first one is the subject
+	Elsewhere   float64   `json:"cores_busy_elsewhere"` // with other programs, the median of all samples
+	Rows        []row     `json:"rows"`                 // the first one is the subject
 }
 
 // row is one contestant's: medians of its rounds, and the median of the rounds' ratios of the
@@ -56,6 +57,18 @@ type hostsGrowth struct {
 	CPURange span    `json:"cpu_ratio_range"`
 }
 
+// elsewhere is how many processors other programs kept busy.
+func elsewhere(samples []sample) float64 {
+	values := make([]float64, len(samples))
+	for i, one := range samples {
+		values[i] = one.Elsewhere
+	}
+	return median(values)
+}
+
+// muchElsewhere is from where a page tells that the machine was not quiet.
+const muchElsewhere = 0.1
+
 func cpuOf(s sample) float64  { return s.CPUMicros }
 func rateOf(s sample) float64 { return s.Rate }
 func p99Of(s sample) float64  { return s.P99Millis }
@@ -65,6 +78,7 @@ func newRecord(o *options, m machine, w work, samples []sample) record {
 	r := record{
 		Machine: m.brief(), Versions: m.programs(), Time: m.Time,
 		Rounds: 1 + samples[len(samples)-1].Round, Duration: o.duration.String(), Connections: w.connections(o),
+		Elsewhere: elsewhere(samples),
 	}
 	names := whoOf(samples)
 	for _, name := range names {
@@ -277,4 +291,13 @@ func (all records) writeOrigins(b *strings.Builder) {
 			strings.Join(r.Versions, ", "), r.Connections, r.Rounds, r.Duration), w.name)
 	})
 	origins.write(b)
+	var busy []string
+	all.each(func(w work, r record) {
+		if r.Elsewhere >= muchElsewhere {
+			busy = append(busy, fmt.Sprintf("`%s` %.1f", w.name, r.Elsewhere))
+		}
+	})
+	if len(busy) > 0 {
+		fmt.Fprintf(b, "The machine was not quiet: other programs kept cores busy meanwhile, %s.\n", strings.Join(busy, ", "))
+	}
 }

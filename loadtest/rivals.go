@@ -27,7 +27,8 @@ func runRivals(ctx context.Context, s *site, o *options, m machine, out io.Write
 			continue
 		}
 		printWork(out, o, w, t.samples)
-		fmt.Fprintf(out, "all this took %v\n", time.Since(start).Round(time.Second))
+		fmt.Fprintf(out, "all this took %v; other programs kept %.2f cores busy\n",
+			time.Since(start).Round(time.Second), elsewhere(t.samples))
 		failed = append(failed, samplesError(t.samples), publishRivals(o, m, w, t.samples))
 		samples = append(samples, t.samples...)
 	}

@@ -17,6 +17,7 @@ type sample struct {
 	P99Millis  float64      `json:"p99_ms"`
 	P999Millis float64      `json:"p999_ms"`
 	MemoryMiB  float64      `json:"memory_mib"`
+	Elsewhere  float64      `json:"cores_busy_elsewhere"`
 	Changes    float64      `json:"route_changes_per_second,omitempty"`
 	Idle       *idleFigures `json:"idle,omitempty"`
 	Report     report       `json:"report"`
@@ -26,8 +27,11 @@ type sample struct {
 // meanwhile. drive calls begin when its connections are open: what came before does not count.
 func (e entrant) account(drive func(begin func() error) (report, error)) (sample, error) {
 	var before time.Duration
+	var around usage
 	r, err := drive(func() (err error) {
-		before, err = e.proc.cpuTime()
+		if around, err = lookAround(); err == nil {
+			before, err = e.proc.cpuTime()
+		}
 		return err
 	})
 	if err != nil {
@@ -41,7 +45,12 @@ func (e entrant) account(drive func(begin func() error) (report, error)) (sample
 	if err != nil {
 		return sample{}, err
 	}
+	now, err := lookAround()
+	if err != nil {
+		return sample{}, err
+	}
 	one := newSample(e.name, e.work.name, after-before, r)
+	one.Elsewhere = now.elsewhere(around)
 	one.MemoryMiB = float64(memory) / (1 << 20)
 	if e.work.unlogged() {
 		return one, e.cutLog()
