@@ -15,9 +15,15 @@ func FuzzH3Section(f *testing.F) {
 	var section bytes.Buffer
 	enc := qpack.NewEncoder(&section)
 	for _, field := range []qpack.HeaderField{
-		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "https"}, {Name: ":authority", Value: "a.example"},
-		{Name: ":path", Value: "/p?q"}, {Name: "x", Value: "y"}, {Name: "cookie", Value: "a=1"}, {Name: "cookie", Value: "b=2"},
-		{Name: "content-length", Value: "5"}, {Name: "user-agent", Value: "fuzz"},
+		{Name: ":method", Value: "POST"},
+		{Name: ":scheme", Value: "https"},
+		{Name: ":authority", Value: "a.example"},
+		{Name: ":path", Value: "/p?q"},
+		{Name: "x", Value: "y"},
+		{Name: "cookie", Value: "a=1"},
+		{Name: "cookie", Value: "b=2"},
+		{Name: "content-length", Value: "5"},
+		{Name: "user-agent", Value: "fuzz"},
 	} {
 		_ = enc.WriteField(field) // A buffer never fails.
 	}

@@ -216,6 +216,16 @@ func TestH3_Floods(t *testing.T) {
 				s.CancelRead(0x10c)
 			}
 		}},
+		"made you reset": {"resets", func(c *rawH3) {
+			for range 5000 {
+				s, err := c.OpenStreamSync(c.t.Context())
+				if err != nil {
+					return
+				}
+				_, _ = s.Write(requestH3("GET", "/", "a.example", "connection", "close"))
+				_ = s.Close()
+			}
+		}},
 		"control frames": {"control_frames", func(c *rawH3) { many(c.control, frameH3(0x21, nil)) }},
 		"unknown frames": {"control_frames", func(c *rawH3) { many(c.open(requestH3("POST", "/", "b.example"), false), frameH3(0x21, nil)) }},
 		"empty DATA":     {"control_frames", func(c *rawH3) { many(c.open(requestH3("POST", "/", "b.example"), false), frameH3(0x0, nil)) }},

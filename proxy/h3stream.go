@@ -110,6 +110,9 @@ func (s *h3Stream) refuse(err error) {
 	switch {
 	case errors.As(err, &fault):
 		s.conn.fault(fault)
+		if !fault.ends { // Whoever has us reset streams at will is no better than who resets them.
+			s.conn.meter.reset()
+		}
 	case isTimeout(err):
 		s.conn.srv.metrics.errors[KindRequestTimeout].Inc()
 	default: // The client has reset it.
