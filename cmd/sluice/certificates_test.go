@@ -73,7 +73,7 @@ func TestProcess_CertificatesFromRedis(t *testing.T) {
 		folder := t.TempDir()
 		cert := writeFile(t, filepath.Join(folder, "fullchain.pem"), p.Certificate)
 		key := writeFile(t, filepath.Join(folder, "privkey.pem"), p.Key)
-		script := fmt.Sprintf(`redis-cli -p %d HSET 'tls:%s' certificate "$(cat %s)" key "$(cat %s)"`, s.Port, name, cert, key)
+		script := fmt.Sprintf(`redis-cli -p %d -x HSET 'tls:%s' certificate "$(cat %s)" key < %s`, s.Port, name, cert, key)
 		if out, err := exec.Command("sh", "-c", script).CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v %s", script, err, out)
 		}
