@@ -40,7 +40,7 @@ type h2Conn struct {
 
 	// Of the reader.
 	decoder  *hpack.Decoder
-	fields   h2Head
+	fields   streamHead
 	block    []byte       // of a head that comes in several frames
 	opening  h2Frame      // the HEADERS frame that a block began with, without its payload
 	selfish  bool         // it made its stream depend on itself
@@ -92,7 +92,7 @@ func newH2Conn(s *Server, a *acceptedConn, wire h2Wire, sni string) *h2Conn {
 	}
 	c.idleFrom = c.begun
 	c.source.read = wire.Read
-	c.decoder = hpack.NewDecoder(maxFieldTable, c.fields.take)
+	c.decoder = hpack.NewDecoder(maxFieldTable, func(f hpack.HeaderField) { c.fields.take(f.Name, f.Value) })
 	c.table.init()
 	c.writeLoop = c.write
 	c.headFrom.Store(int64(c.begun)) // The preface.
@@ -131,7 +131,7 @@ func (c *h2Conn) park() bool {
 	defer c.mu.Unlock()
 	if c.closing == 0 {
 		c.buf.release()
-		c.fields = h2Head{}
+		c.fields = streamHead{}
 		c.parked = c.srv.idle.park(c.conn, never) // tick sees to its idle limit.
 		c.stays = !c.parked
 	}

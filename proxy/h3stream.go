@@ -22,7 +22,8 @@ type h3Stream struct {
 	// Of the goroutine that reads: the exchange's, or the one that streams the body.
 	in       h3Reader
 	inBuf    buffer
-	head     h3Head
+	head     streamHead
+	large    bool        // the head is larger than may be read
 	length   int64       // the body's, -1 = it does not say
 	rest     uint64      // of the present DATA frame
 	got      int64       // of the body
@@ -96,7 +97,7 @@ func (s *h3Stream) end() {
 func (s *h3Stream) release() {
 	s.reset()
 	s.inBuf.release()
-	s.head.reset()
+	s.head.begin(nil, 0, false)
 	s.conn, s.qs, s.in = nil, nil, h3Reader{}
 	s.rest, s.got, s.trailed, s.trailing = 0, 0, false, nil
 	s.gaveUp.Store(false)
@@ -140,24 +141,25 @@ func (s *h3Stream) readHead() error {
 		return err
 	}
 	s.conn.meter.useful(len(block))
-	s.length = -1
-	err = decodeSection(block, s.conn.maxSection, s.head.take)
+	s.length, s.large = -1, false
+	s.headBuf.acquire(smallBuffer)
+	s.head.begin(s.headBuf.b[:0], s.conn.srv.config().MaxHeaderBytes, false)
+	err = decodeSection(block, s.conn.maxSection, &s.head)
 	if length > limit && errors.Is(err, errBlock) {
 		err = errSectionTooLarge // It was cut within a field.
 	}
 	switch {
 	case errors.Is(err, errSectionTooLarge):
-		s.head.tooLarge = true
+		s.large = true
 		return nil
 	case err != nil:
 		return err
+	case !s.head.sound():
+		return malformed(s.head.fault)
+	case s.head.authority == "" && s.head.host == "":
+		return malformed("authority")
 	}
-	if err := s.head.check(); err != nil {
-		return err
-	}
-	if n, ok := parseLength(s.head.length); ok {
-		s.length = n
-	}
+	s.length = s.head.length
 	return s.judgeBody()
 }
 
@@ -199,7 +201,7 @@ func (s *h3Stream) pass(kind, length uint64) error {
 // judgeBody finds out whether a request that gives no length has a body at all: an empty one of unknown length would be
 // another request to a backend. Methods that are about a body need not wait for the answer to that.
 func (s *h3Stream) judgeBody() error {
-	if s.head.length != nil || s.head.expects {
+	if s.head.sized || s.head.expects {
 		return nil
 	}
 	switch s.head.method {
@@ -217,12 +219,12 @@ func (s *h3Stream) judgeBody() error {
 
 // requestHead implements carrier.
 func (s *h3Stream) requestHead() []byte {
-	s.headBuf.acquire(smallBuffer)
-	dst := s.head.appendTo(s.headBuf.b[:0], s.length < 0 && s.head.length == nil)
-	if s.head.tooLarge { // Whatever of it was read, it is not to be taken for a head that fits.
-		dst = append(append(dst, "X: "...), make([]byte, s.x.cfg.MaxHeaderBytes)...)
+	if s.large { // Whatever of it was read, it is not to be taken for a head that fits.
+		_ = s.head.sound()
+		return append(append(s.head.dst, "X: "...), make([]byte, s.x.cfg.MaxHeaderBytes)...)
 	}
-	return dst
+	_ = s.head.end(s.length < 0 || s.head.sized) // It is sound.
+	return s.head.dst
 }
 
 // left implements carrier.
@@ -297,16 +299,13 @@ func (s *h3Stream) readTrailers(length uint64) error {
 	if err != nil {
 		return err
 	}
-	err = decodeSection(block, limit, func(name, value string) error {
-		if err := checkH3Field(name, value); err != nil {
-			return err
-		}
-		s.trailing = appendH3Line(s.trailing, name, value)
-		return nil
-	})
-	if errors.Is(err, errSectionTooLarge) {
+	var h streamHead
+	h.begin(nil, maxTrailerBytes, true)
+	err = decodeSection(block, limit, &h)
+	if errors.Is(err, errSectionTooLarge) || h.full() {
 		return malformed("trailers too large")
 	}
+	s.trailing = h.dst
 	return err
 }
 

@@ -11,14 +11,14 @@ import (
 )
 
 // takeAll makes a head of fields.
-func takeAll(h *h2Head, limit int, fields ...string) {
+func takeAll(h *streamHead, limit int, fields ...string) {
 	h.begin(nil, limit, false)
 	for i := 0; i < len(fields); i += 2 {
-		h.take(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
+		h.take(fields[i], fields[i+1])
 	}
 }
 
-func TestH2Head(t *testing.T) {
+func TestStreamHead(t *testing.T) {
 	t.Parallel()
 	get := []string{":method", "GET", ":scheme", "https", ":authority", "a", ":path", "/p?q"}
 	with := func(fields ...string) []string { return append(get[:len(get):len(get)], fields...) }
@@ -68,7 +68,7 @@ func TestH2Head(t *testing.T) {
 		{"te gzip", with("te", "trailers, gzip"), false, ""},
 		{"connect with path", []string{":method", "CONNECT", ":authority", "a", ":path", "/", ":scheme", "https"}, false, ""},
 	}
-	var h h2Head
+	var h streamHead
 	for _, tt := range tests {
 		takeAll(&h, 4096, tt.fields...)
 		got := ""
@@ -82,7 +82,7 @@ func TestH2Head(t *testing.T) {
 }
 
 // A head beyond its limit is judged too large, however it exceeds it, and what is kept of it is bounded.
-func TestH2Head_TooLarge(t *testing.T) {
+func TestStreamHead_TooLarge(t *testing.T) {
 	t.Parallel()
 	const limit = 1000
 	long := strings.Repeat("x", 5000)
@@ -98,7 +98,7 @@ func TestH2Head_TooLarge(t *testing.T) {
 		"just":     append(base[:8:8], "x", strings.Repeat("x", limit-30), "y", "yyyyyyyyyyyyy"),
 		"mixed up": append(base[:8:8], "cookie", long[:990], "x", long[:990]),
 	} {
-		var h h2Head
+		var h streamHead
 		takeAll(&h, limit, fields...)
 		if !h.end(false) {
 			t.Errorf("%s: malformed", name)
@@ -114,9 +114,9 @@ func TestH2Head_TooLarge(t *testing.T) {
 	}
 }
 
-// FuzzH2Head: whatever fields a block holds, what is made of them is refused, or exactly one head that net/http reads as
+// FuzzStreamHead: whatever fields a block holds, what is made of them is refused, or exactly one head that net/http reads as
 // the same request.
-func FuzzH2Head(f *testing.F) {
+func FuzzStreamHead(f *testing.F) {
 	for _, fields := range [][]string{
 		{":method", "GET", ":scheme", "https", ":authority", "h", ":path", "/", "cookie", "a", "cookie", "b", "te", "trailers"},
 		{":method", "POST", ":scheme", "https", ":authority", "h", ":path", "/x?y", "content-length", "3", "x-y", "a, b"},
@@ -131,9 +131,9 @@ func FuzzH2Head(f *testing.F) {
 		f.Add(block.Bytes(), false)
 	}
 	f.Fuzz(func(t *testing.T, block []byte, body bool) {
-		var h h2Head
+		var h streamHead
 		h.begin(nil, 4096, false)
-		d := hpack.NewDecoder(maxFieldTable, h.take)
+		d := hpack.NewDecoder(maxFieldTable, func(f hpack.HeaderField) { h.take(f.Name, f.Value) })
 		if _, err := d.Write(block); err != nil || d.Close() != nil || !h.end(body) {
 			return
 		}
