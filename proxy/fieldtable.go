@@ -8,9 +8,9 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// fieldTable compresses the field lines of answers (HPACK, RFC 7541). Lines that come again and again take a byte or two
-// and no allocation; the others are not kept, so that values that are never the same twice push nothing out. Not for
-// concurrent use.
+// fieldTable compresses the field lines of answers (HPACK, RFC 7541). Lines that come again and again take a byte or
+// two and no allocation; the others are not kept, so that values that are never the same twice push nothing out. Not
+// for concurrent use.
 type fieldTable struct {
 	entries []tableEntry // the dynamic table, oldest first
 	size    int          // of the entries, as the RFC counts it

@@ -91,7 +91,8 @@ func (hs *h2Conns) all() []*h2Conn {
 // sweepH2Every is how often connections are looked at whose clients may have stopped.
 const sweepH2Every = time.Second
 
-// sweepH2 ends what clients let hang: heads that do not end, writes that they do not take, connections without requests.
+// sweepH2 ends what clients let hang: heads that do not end, writes that they do not take, connections without
+// requests.
 func (s *Server) sweepH2() {
 	defer s.sweeper.Done()
 	tick := time.NewTicker(sweepH2Every)

@@ -211,7 +211,12 @@ func TestH2_StalledStream(t *testing.T) {
 // Uploads that nobody reads stop at the stream's window; more than that is the client's fault, and only its stream's.
 func TestH2_ServerWindows(t *testing.T) {
 	t.Parallel()
-	w := newWaiting(t, "")
+	over := make(chan struct{})
+	w := backendtest.Raw(t, func(c *backendtest.Conn) {
+		_, _ = c.ReadHead()
+		<-over // It takes nothing of the body.
+	})
+	t.Cleanup(func() { close(over) })
 	b := backendtest.Echo(t, "b")
 	e, cert := newMultiEdge(t, routeList{"a.example": {"w", w.URL()}, "b.example": {"b", b.URL()}})
 	c := e.dialH2(cert)
@@ -462,7 +467,7 @@ func TestH2_Parked(t *testing.T) {
 func TestH2_GoAwayTwice(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
-	b := backendtest.HTTP(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { <-release }))
+	b := backendtest.HTTP(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
 	e, cert := newMultiEdge(t, one("a.example", b.URL()))
 	c := e.dialH2(cert)
 	c.settle()

@@ -86,7 +86,8 @@ type h2Conn struct {
 // newH2Conn makes a connection of an accepted one. sni is the name that the handshake asked for.
 func newH2Conn(s *Server, a *acceptedConn, wire h2Wire, sni string) *h2Conn {
 	c := &h2Conn{
-		muxConn: newMuxConn(s, a.bind, a.link, a.addr, a.clientCertFields(), sni), link: a.link, conn: a, wire: wire, cfg: s.config(),
+		muxConn: newMuxConn(s, a.bind, a.link, a.addr, a.clientCertFields(), sni),
+		link:    a.link, conn: a, wire: wire, cfg: s.config(),
 		byID: make(map[uint32]*h2Stream), recvWindow: h2ConnWindow, sendWindow: minWindow, initialWindow: minWindow,
 		begun: now(), written: make(chan struct{}), stays: a.link.raw == nil,
 	}

@@ -4,7 +4,8 @@ import "slices"
 
 // This file is the receiving half of a connection of HTTP/2: what each frame does. All of it runs with mu held.
 
-// obey does what a frame says that came at t. It returns the code of a fault that ends the connection. The reader calls it, without mu.
+// obey does what a frame says that came at t. It returns the code of a fault that ends the connection. The reader calls
+// it, without mu.
 func (c *h2Conn) obey(f *h2Frame, t instant) h2Code {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -276,7 +277,7 @@ func (c *h2Conn) refill(hs *h2Stream, n int) {
 
 func (c *h2Conn) gotPriority(f *h2Frame) h2Code {
 	hs := c.byID[f.stream]
-	code := codeNone
+	var code h2Code
 	switch {
 	case f.stream == 0:
 		return codeProtocol
@@ -356,7 +357,8 @@ func (c *h2Conn) gotSettings(f *h2Frame) h2Code {
 	return codeNone
 }
 
-// changeWindows gives all streams another initial window (RFC 9113 §6.9.2). Those that wait may go on with the next pump.
+// changeWindows gives all streams another initial window (RFC 9113 §6.9.2). Those that wait may go on with the next
+// pump.
 func (c *h2Conn) changeWindows(to int64) h2Code {
 	by := to - c.initialWindow
 	if by == 0 {

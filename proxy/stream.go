@@ -46,8 +46,8 @@ type stream struct {
 // carrier is a stream as its version of HTTP has it. Its methods are called by the goroutine of the exchange, but those
 // for the request's body by the one that streams it, if there is one, and stopReading and sweep by any.
 type carrier interface {
-	// requestHead returns the request's head as HTTP/1.1 has it, or more of it than MaxHeaderBytes. It stays valid until the
-	// stream forgets its request.
+	// requestHead returns the request's head as HTTP/1.1 has it, or more of it than MaxHeaderBytes. It stays valid until
+	// the stream forgets its request.
 	requestHead() []byte
 
 	// left says why nobody waits for the answer any more, nil while somebody does.
