@@ -124,8 +124,8 @@ func (s *Server) ServeQUIC(pc PacketConn, b Bind, tag uint16) error {
 // CutQUIC ends all HTTP/3 at once, for a process whose socket another one reads from: it gets no packets any more.
 // Clients open a connection anew.
 func (s *Server) CutQUIC() {
+	s.h3.cut() // Clients are told before the socket goes.
 	s.quicOver.Do(func() { close(s.quicStop) })
-	s.h3.cut()
 }
 
 // quicListener is a UDP socket with what its connections need to know.
