@@ -231,12 +231,16 @@ func TestH3_Timeouts(t *testing.T) {
 	}
 	e.awaitMetric("sluice_connections", 0)
 
-	e, cert = newMultiEdge(t, one("a.example", b.URL()), func(s *setup) { s.HeaderTimeout = 500 * time.Millisecond })
+	e, cert = newMultiEdge(t, one("a.example", b.URL()), func(s *setup) { s.HeaderTimeout = 2 * time.Second })
 	c := e.dialH3(cert)
 	head := requestH3("GET", "/", "a.example")
+	parts := map[string]*quic.Stream{}
 	for name, part := range map[string][]byte{"half a head": head[:len(head)-3], "half a frame": head[:1], "no end": head} {
+		parts[name] = c.open(part, false)
+	}
+	for name, s := range parts {
 		var reset *quic.StreamError
-		if _, err := c.read(c.open(part, false)); !errors.As(err, &reset) || reset.ErrorCode != 0x10d {
+		if _, err := c.read(s); !errors.As(err, &reset) || reset.ErrorCode != 0x10d {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -244,7 +248,7 @@ func TestH3_Timeouts(t *testing.T) {
 	// One that uploads slowly is none of these.
 	s := c.open(requestH3("POST", "/", "a.example"), false)
 	for range 8 {
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond)
 		_, err := s.Write(frameH3(0x0, []byte("x")))
 		c.must(err)
 	}
@@ -290,17 +294,30 @@ func TestH3_ConnectionLimits(t *testing.T) {
 		change  func(*setup)
 		limit   string
 		retries bool // whoever is refused has shown first that it is there
+		atOnce  bool
 	}{
-		{"all", func(s *setup) { s.MaxConnections = 2 }, "max_connections", false},
-		{"of an address", func(s *setup) { s.MaxConnectionsPerIP = 2 }, "max_connections_per_ip", true},
-		{"handshakes", func(s *setup) { s.MaxHandshakesPerSecond = 2 }, "max_handshakes_per_second", true},
+		{"all", func(s *setup) { s.MaxConnections = 2 }, "max_connections", false, false},
+		{"of an address", func(s *setup) { s.MaxConnectionsPerIP = 2 }, "max_connections_per_ip", true, false},
+		{"handshakes", func(s *setup) { s.MaxHandshakesPerSecond = 2 }, "max_handshakes_per_second", true, true},
 	} {
 		e, cert := newMultiEdge(t, one("a.example", b.URL()), tt.change)
+		outcomes := make(chan error, 8)
+		for range cap(outcomes) {
+			dial := func() {
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				_, err := e.dialQUIC(ctx, &tls.Config{RootCAs: cert.Roots, ServerName: "edge.example", NextProtos: []string{"h3"}}, nil)
+				outcomes <- err
+			}
+			if tt.atOnce {
+				go dial()
+			} else {
+				dial()
+			}
+		}
 		refusals := 0
-		for range 8 {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
-			_, err := e.dialQUIC(ctx, &tls.Config{RootCAs: cert.Roots, ServerName: "edge.example", NextProtos: []string{"h3"}}, nil)
-			cancel()
+		for range cap(outcomes) {
+			err := <-outcomes
 			var refused *quic.TransportError
 			if errors.As(err, &refused) && refused.ErrorCode == quic.ConnectionRefused {
 				refusals++
