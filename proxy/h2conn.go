@@ -161,6 +161,9 @@ func (c *h2Conn) greet() {
 	c.kick()
 }
 
+// maxSilence bounds how rarely a silent connection is looked at that may be idle, in multiples of parkAfter.
+const maxSilence = 64
+
 // readFrames reads and obeys frames. It returns the code of what the client did wrong, or that the connection has ended
 // by itself (waitEnded), is idle (waitIdle) or is to be ended.
 func (c *h2Conn) readFrames() (h2Code, wait) {
@@ -170,21 +173,24 @@ func (c *h2Conn) readFrames() (h2Code, wait) {
 	if c.buf.b == nil {
 		c.buf.acquire(smallBuffer)
 	}
-	for {
+	for limit := c.srv.idle.after; ; {
 		if code := c.obeyBuffered(); code != codeNone {
 			return code, waitBegun
 		}
 		c.pause()
-		c.link.limitRead(now(), c.srv.idle.after)
+		c.link.limitRead(now(), limit)
 		err := c.fill()
 		switch {
 		case err == nil:
+			limit = c.srv.idle.after
 		case c.isClosing():
 			return codeNone, waitBegun
 		case !errors.Is(err, errTimedOut):
 			return codeNone, waitEnded
 		case c.rests():
 			return codeNone, waitIdle
+		default: // Silence while requests run may be long: it is looked at more and more rarely.
+			limit = min(2*limit, maxSilence*c.srv.idle.after)
 		}
 	}
 }
