@@ -208,6 +208,30 @@ func TestH2_StalledStream(t *testing.T) {
 	}
 }
 
+// A client that takes an answer slowly, but faster than it must, is served to the end: what it has taken does not shorten
+// the time for the rest.
+func TestH2_SlowClient(t *testing.T) {
+	t.Parallel()
+	const size, left = 30000, 100
+	b := backendtest.Canned(t, fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", size)+strings.Repeat("x", size))
+	e, cert := newMultiEdge(t, one("a.example", b.URL()), func(s *setup) { s.MinBodyRate = 10 })
+	c := e.dialH2(cert, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	c.settle()
+	stream, err := c.open(true, "GET", "/", "a.example")
+	c.must(err)
+	if got := c.status(stream); got != "200" {
+		t.Errorf("status %s", got)
+	}
+	c.must(c.WriteWindowUpdate(stream, size-left))
+	c.body(stream, size-left)
+	e.server.SweepStreams(45 * time.Second) // The last piece was larger than what is left of it, and has more time.
+	c.must(c.WriteWindowUpdate(stream, left))
+	c.body(stream, left)
+	if n := e.metric(`sluice_limited_total{limit="stalled_streams"}`); n != 0 {
+		t.Errorf("%v stalled streams", n)
+	}
+}
+
 // Uploads that nobody reads stop at the stream's window; more than that is the client's fault, and only its stream's.
 func TestH2_ServerWindows(t *testing.T) {
 	t.Parallel()

@@ -142,7 +142,6 @@ func (c *h2Conn) advance(hs *h2Stream, alone bool) {
 		hs.sendWindow -= n
 		c.sendWindow -= n
 		c.meter.useful += n
-		hs.pending.Store(int64(len(j.body)))
 		if flags != 0 {
 			c.finishJob(hs)
 			return
