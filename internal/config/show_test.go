@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -167,5 +168,32 @@ func TestMerge_KeepsWhatNeedsRestart(t *testing.T) {
 	}
 	if running.Server.RetryOnError != 3 || loaded.HTTP.Port != 82 {
 		t.Error("Merge changed one of its arguments")
+	}
+}
+
+// Clients' authorities take effect on a reload, those of an entry of https.bind too; the rest of an entry does not, and
+// does not ask for a restart because of them.
+func TestMerge_TakesClientCAOfEntries(t *testing.T) {
+	t.Parallel()
+	load := func(bind string) *Config {
+		t.Helper()
+		c, _, err := loadText(t, `{"driver": "file:r.json", "https": {"cert": "c", "key": "k", "clientCa": "shared", "bind": [`+bind+`]}}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	running := load(`"::1", {"address": "::1", "port": 8443, "clientCa": "old"}`)
+	loaded := load(`{"address": "::1", "port": 8443, "clientCa": ["new", "other"]}, {"address": "::1", "clientCa": "own"}`)
+	merged := Merge(running, loaded)
+	if got := fmt.Sprint(merged.HTTPS.Bind[0].ClientCA, merged.HTTPS.Bind[1].ClientCA); got != "[own] [new other]" {
+		t.Errorf("got %s", got)
+	}
+	if got := fmt.Sprint(running.HTTPS.Bind[0].ClientCA, running.HTTPS.Bind[1].ClientCA); got != "[shared] [old]" {
+		t.Errorf("the running configuration has changed: %s", got)
+	}
+	same := load(`"::1", {"address": "::1", "port": 8443, "clientCa": "new"}`)
+	if changes := Diff(running, same); len(changes) != 0 {
+		t.Errorf("clientCa of an entry asks for more: %v", changes)
 	}
 }
