@@ -244,6 +244,12 @@ func (c *clientConn) writeBody(p []byte) error {
 	if c.style == styleChunked {
 		return c.writeChunks(p)
 	}
+	if len(p) >= straightBytes && c.x.resBody.left > 0 {
+		if err := c.flush(); err != nil {
+			return err
+		}
+		return c.write(p)
+	}
 	fits, err := c.makeRoom(len(p))
 	switch {
 	case err != nil:
@@ -254,6 +260,10 @@ func (c *clientConn) writeBody(p []byte) error {
 	c.out = append(c.out, p...)
 	return nil
 }
+
+// straightBytes is how many bytes it takes for them to be sent from where they lie, if others follow. The end of a body
+// never is: it is held back until the backend's connection is free.
+const straightBytes = 8 << 10
 
 // writeChunks frames p as chunks that fit a buffer.
 func (c *clientConn) writeChunks(p []byte) error {
