@@ -10,6 +10,7 @@ import (
 // connections is the registry of client connections: for limits, metrics and drain.
 type connections struct {
 	open   atomic.Int64
+	most   atomic.Int64 // that were open since crowd was asked, about
 	shards [connShards]connShard
 
 	ipMu sync.Mutex
@@ -41,9 +42,19 @@ func newConnections() *connections {
 // count returns how many connections are accepted and not closed.
 func (cs *connections) count() int64 { return cs.open.Load() }
 
+// crowd returns how many connections were open at once since it was last asked, a few less where many came together.
+func (cs *connections) crowd() int64 {
+	n := cs.count()
+	return max(n, cs.most.Swap(n))
+}
+
 // begin takes a connection in.
 func (cs *connections) begin(a *acceptedConn) {
-	a.shard = uint8(cs.open.Add(1) % connShards)
+	n := cs.open.Add(1)
+	if n > cs.most.Load() {
+		cs.most.Store(n)
+	}
+	a.shard = uint8(n % connShards)
 	sh := &cs.shards[a.shard]
 	sh.mu.Lock()
 	a.prev, a.next = &sh.ring, sh.ring.next

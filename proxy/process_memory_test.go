@@ -7,9 +7,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"net/http/httputil"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,6 +92,53 @@ func wantEach(t *testing.T, what string, grown int64, n, limit int64) {
 	t.Logf("%d bytes of memory for each %s, %d of them", grown/n, what, n)
 	if grown/n > limit {
 		t.Errorf("%d bytes of memory for each %s, want at most %d", grown/n, what, limit)
+	}
+}
+
+// backendCount is how many connections to a backend are made. backendBytes is what one may cost that is not used, together
+// with what its client's connection has left behind: descriptors of goroutines and sockets, and pages that are not empty.
+var backendCount = flag.Int("backends", 1000, "connections to a backend that rest while memory is watched")
+
+const backendBytes = 8 << 10
+
+// testIdleBackends makes as many connections to a backend as there are requests at once. When the clients have left, each
+// that rests costs little memory, and none is lost.
+func testIdleBackends(t *testing.T, binary string) {
+	n := *backendCount
+	var under atomic.Int64 // requests at the backend
+	var all atomic.Pointer[chan struct{}]
+	b := backendtest.HTTP(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if together := all.Load(); together != nil {
+			under.Add(1)
+			<-*together
+		}
+		_, _ = io.WriteString(w, "answer")
+	}))
+	p := startProgram(t, binary, 4, b.URL(), map[string]any{"backendIdleTimeout": 120, "maxBackendConnections": n})
+	p.dial().wantAlive("a.example")
+	before := p.memory("VmRSS")
+	together := make(chan struct{})
+	all.Store(&together)
+	open := make([]*client, n)
+	for i := range open {
+		open[i] = p.dial()
+		open[i].send(request("GET", "/", "a.example"))
+	}
+	eventually(t, "all requests at the backend", func() bool { return under.Load() == int64(n) })
+	all.Store(nil)
+	close(together)
+	for _, c := range open {
+		if a := c.answer("GET"); a.StatusCode != 200 {
+			t.Fatalf("got %d", a.StatusCode)
+		}
+		_ = c.Close()
+	}
+	p.awaitMetric("sluice_connections", 1)
+	limit := before + int64(n)*backendBytes
+	eventually(t, "memory to be given back", func() bool { return p.memory("VmRSS") <= limit })
+	wantEach(t, "connection to a backend that rests", p.memory("VmRSS")-before, int64(n), backendBytes)
+	if got := b.OpenConns(); got < n {
+		t.Errorf("%d connections rest, want %d", got, n)
 	}
 }
 

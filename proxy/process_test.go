@@ -148,6 +148,7 @@ func (p *program) dial() *client {
 func TestProcess(t *testing.T) {
 	binary := buildProgram(t)
 	t.Run("idle connections", func(t *testing.T) { testIdleConnections(t, binary) })
+	t.Run("idle backends", func(t *testing.T) { testIdleBackends(t, binary) })
 	t.Run("tunnels", func(t *testing.T) { testTunnels(t, binary) })
 	t.Run("streams", func(t *testing.T) { testStreams(t, binary) })
 	t.Run("slow clients", func(t *testing.T) { testSlowClients(t, binary) })

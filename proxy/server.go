@@ -292,7 +292,7 @@ func (s *Server) sweep() {
 		}
 		t := now()
 		s.idle.sweep(t)
-		s.slack.settle(t, s.held())
+		s.slack.settle(t, s.held(s.conns.count()), s.held(s.conns.crowd()))
 		if turn%int(sweepPoolsEvery/sweepEvery) == 0 {
 			s.pools.sweep(t)
 		}
