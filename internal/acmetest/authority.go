@@ -20,6 +20,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -56,6 +57,7 @@ type Authority struct {
 	addresses map[string]string
 	ordered   []string
 	requests  int
+	limit     time.Duration
 }
 
 // Start runs an authority until the test ends.
@@ -102,6 +104,13 @@ func (a *Authority) GoAway() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.handler = nil
+}
+
+// Limit makes it refuse orders, as one that has had enough until after; 0 ends that.
+func (a *Authority) Limit(after time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.limit = after
 }
 
 // Directory is its URL for clients.
@@ -173,14 +182,22 @@ func (a *Authority) serve(w http.ResponseWriter, r *http.Request) {
 	recorder := httptest.NewRecorder()
 	a.mu.Lock()
 	a.requests++
-	handler := a.handler
+	handler, limit := a.handler, a.limit
 	a.mu.Unlock()
-	if handler == nil {
+	isOrder := strings.HasSuffix(r.URL.Path, "/order-plz")
+	switch {
+	case handler == nil:
 		http.Error(w, "away", http.StatusServiceUnavailable)
+		return
+	case isOrder && limit > 0:
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.Header().Set("Retry-After", strconv.Itoa(int(limit/time.Second)))
+		w.WriteHeader(http.StatusTooManyRequests)
+		_, _ = io.WriteString(w, `{"type": "urn:ietf:params:acme:error:rateLimited", "detail": "too many certificates already issued"}`)
 		return
 	}
 	handler.ServeHTTP(recorder, r)
-	if strings.HasSuffix(r.URL.Path, "/order-plz") && recorder.Code == http.StatusCreated {
+	if isOrder && recorder.Code == http.StatusCreated {
 		a.note(body)
 	}
 	for name, values := range recorder.Header() {
