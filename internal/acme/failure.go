@@ -236,13 +236,15 @@ var accountProblems = map[string]string{
 	"badPublicKey":            "remove the acme:account: key from the store, so that a new account is made",
 }
 
+const notIssued = "this authority issues no certificate for the name; put one into tls:<name>, or remove its frontend"
+
 // nameAdvice is what to do about problems of a name, by the type that the authority gives.
 var nameAdvice = map[string]string{
 	"dns":                   "see that the name's A and AAAA records lead to these edges, and that its DNS servers answer",
-	"caa":                   "the name's CAA record forbids this authority: change it, or set acme.directory to another one",
-	"tls":                   "the name's address must lead to these edges' https port, as port 443 from outside, with TLS passed through",
-	"rejectedIdentifier":    "this authority issues no certificate for the name; put one into tls:<name>, or remove its frontend",
-	"unsupportedIdentifier": "this authority issues no certificate for the name; put one into tls:<name>, or remove its frontend",
+	"caa":                   "the name's CAA record forbids this authority: change it, or set another acme.directory",
+	"tls":                   "port 443 of the name's addresses must lead to these edges' https port, with TLS passed through",
+	"rejectedIdentifier":    notIssued,
+	"unsupportedIdentifier": notIssued,
 }
 
 // diagnose tells why an attempt failed and what to do.
@@ -258,7 +260,8 @@ func diagnose(err error, problem *protocol.Error, kind string) (why reason, advi
 		case errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &unsent):
 			return reasonChallenge, "the authority did not come to an end with the challenge; see its status page"
 		case errors.As(err, &unsent):
-			return reasonUnreachable, "see that these edges reach acme.directory, and that acme.ca holds its root if it is a private one"
+			return reasonUnreachable,
+				"see that these edges reach acme.directory, and that acme.ca holds its root if it is a private one"
 		}
 		return reasonRefused, "see what acme.directory offers beside acme.challenges and acme.profile"
 	}

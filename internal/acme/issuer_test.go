@@ -471,8 +471,11 @@ func TestIssuer_ChallengesAreForTheirName(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct{ host, token, want string }{
-		{"www.a.example", token, "answer"}, {"www.b.example", token, ""}, {"www.a.example", "0123456789abcdeX", ""},
-		{"www.a.example", "../account:x/0000", ""}, {"", token, ""},
+		{"www.a.example", token, "answer"},
+		{"www.b.example", token, ""},
+		{"www.a.example", "0123456789abcdeX", ""},
+		{"www.a.example", "../account:x/0000", ""},
+		{"", token, ""},
 	} {
 		if got := i.HTTPChallenge([]byte(tt.host), []byte(tt.token), netip.Addr{}); string(got) != tt.want {
 			t.Errorf("%s %s: got %q, want %q", tt.host, tt.token, got, tt.want)

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,7 +51,8 @@ func (i *Issuer) issue(ctx context.Context, f *flight, old bool) (*tls.Certifica
 	}
 	counter.Inc()
 	i.log.Info(text, "host", f.name, "challenge", kind, "expires", cert.Leaf.NotAfter.UTC().Format(time.RFC3339),
-		"renewal", renewalTime(f.name, cert.Leaf).UTC().Format(time.RFC3339), "took", time.Since(begin).Round(time.Millisecond).String())
+		"renewal", renewalTime(f.name, cert.Leaf).UTC().Format(time.RFC3339),
+		"took", time.Since(begin).Round(time.Millisecond).String())
 	return &cert, nil
 }
 
@@ -59,7 +61,7 @@ func (i *Issuer) orderByAny(
 	ctx context.Context, client *protocol.Client, f *flight, old bool,
 ) (chain, key, kind string, err error) {
 	for _, kind = range i.o.Challenges {
-		if err = i.admit(ctx, f, old); err != nil {
+		if err := i.admit(ctx, f, old); err != nil {
 			return "", "", kind, err
 		}
 		if chain, key, err = i.order(ctx, client, f.name, kind); !isChallengeError(err) {
@@ -129,8 +131,8 @@ func (i *Issuer) admit(ctx context.Context, f *flight, renewal bool) error {
 			i.m.limited[l.limit].Inc()
 			i.tell(l.key, "certificate not ordered: too many orders", "host", f.name, "domain", domain, "limit", l.limit,
 				"allowed", l.max, "within", l.window.String(), "retry_in", wait.Round(time.Second).String(),
-				"advice", "put a wildcard certificate into tls:*.<domain>, or raise acme.maxOrdersPerDomain or acme.maxOrdersPerHour "+
-					"if the authority allows more")
+				"advice", "put a wildcard certificate into tls:*.<domain>, or raise acme.maxOrdersPerDomain or "+
+					"acme.maxOrdersPerHour if the authority allows more")
 			return errLimited
 		}
 	}
@@ -208,20 +210,19 @@ func (i *Issuer) authorize(ctx context.Context, client *protocol.Client, name, u
 	if authorization.Status == protocol.StatusValid {
 		return nil // It remembers an earlier proof.
 	}
-	for _, challenge := range authorization.Challenges {
-		if challenge.Type != kind {
-			continue
-		}
-		withdraw, err := i.publish(ctx, client, name, challenge)
-		if err != nil {
-			return err
-		}
-		defer withdraw()
-		if _, err := client.Accept(ctx, challenge); err != nil {
-			return err
-		}
-		_, err = client.WaitAuthorization(ctx, url)
+	at := slices.IndexFunc(authorization.Challenges, func(c *protocol.Challenge) bool { return c.Type == kind })
+	if at < 0 {
+		return fmt.Errorf("%w (%s)", errNotOffered, kind)
+	}
+	challenge := authorization.Challenges[at]
+	withdraw, err := i.publish(ctx, client, name, challenge)
+	if err != nil {
 		return err
 	}
-	return fmt.Errorf("%w (%s)", errNotOffered, kind)
+	defer withdraw()
+	if _, err := client.Accept(ctx, challenge); err != nil {
+		return err
+	}
+	_, err = client.WaitAuthorization(ctx, url)
+	return err
 }

@@ -32,8 +32,8 @@ type Store interface {
 	// Retract takes back what Admit has counted.
 	Retract(ctx context.Context, key, id string) error
 
-	// Certificate returns what the store serves under a name, which may begin with "*.", in PEM. found is false if there is
-	// nothing; ours tells that PutCertificate wrote it, and nobody since.
+	// Certificate returns what the store serves under a name, which may begin with "*.", in PEM. found
+	// is false if there is nothing; ours tells that PutCertificate wrote it, and nobody since.
 	Certificate(ctx context.Context, name string) (certificate, key string, ours, found bool, err error)
 	// PutCertificate serves a certificate under a name, unless there is one that is not ours: then it
 	// returns false.

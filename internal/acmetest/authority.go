@@ -193,7 +193,8 @@ func (a *Authority) serve(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/problem+json")
 		w.Header().Set("Retry-After", strconv.Itoa(int(limit/time.Second)))
 		w.WriteHeader(http.StatusTooManyRequests)
-		_, _ = io.WriteString(w, `{"type": "urn:ietf:params:acme:error:rateLimited", "detail": "too many certificates already issued"}`)
+		_, _ = io.WriteString(w, `{"type": "urn:ietf:params:acme:error:rateLimited", `+
+			`"detail": "too many certificates already issued"}`)
 		return
 	}
 	handler.ServeHTTP(recorder, r)

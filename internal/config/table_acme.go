@@ -14,7 +14,8 @@ var acmeKeys = []Key{
 		field: func(c *Config) any { return &c.ACME.OnDemand },
 	},
 	{
-		Path: "acme.directory", Default: "", Rule: eachString("an https URL, such as https://acme-v02.api.letsencrypt.org/directory", isHTTPS),
+		Path: "acme.directory", Default: "",
+		Rule:  eachString("an https URL, such as https://acme-v02.api.letsencrypt.org/directory", isHTTPS),
 		Doc:   "URL of the certificate authority's directory. To order from it is to accept its terms.",
 		field: func(c *Config) any { return &c.ACME.Directory },
 	},
@@ -25,14 +26,14 @@ var acmeKeys = []Key{
 	},
 	{
 		Path: "acme.ca", Default: "", Rule: fileName,
-		Doc:   "File with the roots that the authority's own server is verified by (PEM), for a private one; empty means the system's.",
+		Doc:   "File with the roots that verify the authority's own server (PEM), for a private one; empty means the system's.",
 		field: func(c *Config) any { return &c.ACME.CA },
 	},
 	{
 		Path: "acme.challenges", Default: "tls-alpn-01,http-01",
-		Rule: eachString("a list of tls-alpn-01 and http-01", func(s string) bool { return s == "tls-alpn-01" || s == "http-01" }),
-		Doc: "How to prove that a name is served here; the next one is tried when one failed. tls-alpn-01 comes by port 443, " +
-			"http-01 by port 80, from outside.",
+		Rule: eachString("a list of tls-alpn-01 and http-01", isChallenge),
+		Doc: "How to prove that a name is served here; the next one is tried when one failed. " +
+			"tls-alpn-01 comes by port 443, http-01 by port 80, from outside.",
 		field: func(c *Config) any { return &c.ACME.Challenges },
 	},
 	{
@@ -83,6 +84,8 @@ var acmeKeys = []Key{
 	},
 }
 
+func isChallenge(text string) bool { return text == "tls-alpn-01" || text == "http-01" }
+
 func isHTTPS(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && u.Scheme == "https" && u.Host != "" && isPrintable(text)
@@ -118,10 +121,11 @@ func (l *loader) checkACME() {
 				"where all edges find them; use a redis: driver, or put certificates into tls.directory")
 		}
 	}
-	if l.sound("acme.wait", "server.headerTimeout") && c.Server.HeaderTimeout > 0 && c.ACME.Wait >= c.Server.HeaderTimeout {
+	limit := c.Server.HeaderTimeout
+	if l.sound("acme.wait", "server.headerTimeout") && limit > 0 && c.ACME.Wait >= limit {
 		l.wrong("acme.wait", "must be less than server.headerTimeout, which bounds the handshake")
 	}
 	if l.sound("https.bind") && len(c.HTTPS.Bind) == 0 {
-		l.warnf("acme.onDemand without https.bind: this edge answers challenges of others over http, and serves no certificate")
+		l.warnf("acme.onDemand without https.bind: this edge answers challenges over http, and serves no certificate")
 	}
 }
