@@ -92,7 +92,7 @@ func TestShort_OtherKindsOfWork(t *testing.T) {
 	page := samplePage(t)
 	out, r := runShort(t, "-work", "websocket,churn,idle-tls,h2,handshake,hosts-1m", "-contestants", "sluice,nginx",
 		"-page", page, "-sluice", buildSluice(t))
-	if !strings.Contains(out, "churn: left out nginx: a change of routes is a reload there") {
+	if !strings.Contains(out, "churn: left out nginx: they watch no store") {
 		t.Errorf("the output does not say who was left out:\n%s", out)
 	}
 	for _, s := range r.Samples {

@@ -245,8 +245,8 @@ func (all records) writeChurn(b *strings.Builder) {
 	all.each(func(w work, r record) {
 		if rest, ok := r.of(atRest); ok {
 			fmt.Fprintf(b, "\nWhile %.0f of %d routes change each second a small GET costs %s of what it costs while "+
-				"nothing changes, the reading of the changed routes included. The others have nothing to put beside that: "+
-				"there each change is a new map and a reload.\n",
+				"nothing changes, the reading of the changed routes included. The others take no part: nginx would need a new map "+
+				"and a reload for each change, HAProxy a command on its socket, and neither watches a store.\n",
 				r.Rows[0].Changes, w.hosts, withRange(rest.CPURatio, rest.CPURange))
 		}
 	})

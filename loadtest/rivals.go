@@ -75,7 +75,7 @@ func ofWork(samples []sample, work string) []sample {
 func measureWork(ctx context.Context, s *site, o *options, w work, out io.Writer) turns {
 	entries, leftOut := w.entries(o)
 	if len(leftOut) > 0 {
-		fmt.Fprintf(out, "\n%s: left out %s: a change of routes is a reload there\n", w.name, strings.Join(leftOut, ", "))
+		fmt.Fprintf(out, "\n%s: left out %s: they watch no store\n", w.name, strings.Join(leftOut, ", "))
 	}
 	if len(entries) == 0 {
 		return turns{failed: []error{errors.New("nobody can do it")}}
