@@ -142,8 +142,9 @@ func latencyText(o *options, m machine, names []string, r latencyResult) string 
 	}
 	fmt.Fprintf(&b, "\n![p99 at fixed rates](latency.svg)\n\nThe shares are of %s's capacity with this generator, "+
 		"which takes more of the machine than wrk does. Capacities with it, in requests/s: %s. %s; %s; %d connections, "+
-		"medians of %d interleaved rounds of %v; other programs kept %.1f cores busy.\n", names[0], strings.Join(capacities, ", "), m.brief(),
-		strings.Join(m.programs(), ", "), o.connections, o.rounds, o.duration, elsewhere(r.Samples))
+		"medians of %d interleaved rounds of %v; other programs kept %.1f cores busy.\n",
+		names[0], strings.Join(capacities, ", "), m.brief(), strings.Join(m.programs(), ", "),
+		o.connections, o.rounds, o.duration, elsewhere(r.Samples))
 	return b.String()
 }
 
