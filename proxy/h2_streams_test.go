@@ -177,6 +177,64 @@ func TestH2_ClientWindows(t *testing.T) {
 	}
 }
 
+// Many large answers share one connection whose windows are small, and open by odd amounts, while some are given up:
+// each stream gets its own bytes, all of them.
+func TestH2_ManyBodies(t *testing.T) {
+	t.Parallel()
+	const streams, size = 80, 100000
+	content := func(path string) string { return strings.Repeat(path+";", size/(len(path)+1)) }
+	b := backendtest.HTTP(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, content(r.URL.Path)) }))
+	e, cert := newMultiEdge(t, one("a.example", b.URL()))
+	c := e.dialH2(cert, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 9000})
+	c.settle()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 1))
+	got := map[uint32]*bytes.Buffer{}
+	for range streams {
+		stream, err := c.open(true, "GET", fmt.Sprintf("/s%d", c.next), "a.example")
+		c.must(err)
+		got[stream] = new(bytes.Buffer)
+	}
+	whole, owed := 0, uint32(0)
+	_, err := c.await(func(f http2.Frame) bool {
+		d, ok := f.(*http2.DataFrame)
+		if !ok {
+			return false
+		}
+		buf, n := got[d.StreamID], uint32(len(d.Data()))
+		if owed += n; owed > 10000 {
+			c.must(c.WriteWindowUpdate(0, owed))
+			owed = 0
+		}
+		switch {
+		case buf == nil: // It was given up.
+		case d.StreamEnded():
+			buf.Write(d.Data())
+			if path := fmt.Sprintf("/s%d", d.StreamID); buf.String() != content(path) {
+				t.Errorf("stream %d got %d bytes, or those of another", d.StreamID, buf.Len())
+			}
+			delete(got, d.StreamID)
+			whole++
+		case random.IntN(60) == 0:
+			c.must(c.WriteRSTStream(d.StreamID, http2.ErrCodeCancel))
+			delete(got, d.StreamID)
+		default:
+			buf.Write(d.Data())
+			if buf.Len()/5000 != (buf.Len()-int(n))/5000 { // One for each frame, however small, would be a flood.
+				c.must(c.WriteWindowUpdate(d.StreamID, 5000+uint32(random.IntN(3000))))
+			}
+		}
+		return len(got) == 0
+	})
+	c.must(err)
+	t.Logf("%d whole answers", whole)
+	if whole == 0 || whole == streams {
+		t.Error("too little has happened to prove anything")
+	}
+	e.awaitMetric("sluice_streams", 0)
+}
+
 // A stream whose client takes nothing of its answer is reset. Its connection goes on, and the log tells of it.
 func TestH2_StalledStream(t *testing.T) {
 	t.Parallel()
