@@ -65,8 +65,8 @@ type UnusableEntry struct {
 }
 
 // Inspect connects to the store that o names, asks it what it is and reads a sample of its
-// frontends, certificates and policies, within ctx's deadline. It changes nothing there. An error means that the store could
-// not be reached; what was found before that is returned with it.
+// frontends, certificates and policies, within ctx's deadline. It changes nothing there. An error
+// means that the store could not be reached; what was found before that is returned with it.
 func Inspect(ctx context.Context, o Options) (*Inspection, error) {
 	o = o.withDefaults()
 	drivers, err := parseDrivers(o.Driver)

@@ -62,8 +62,8 @@ func (x *exchange) appendLocation(dst []byte, p *cache.Policy, secure bool) []by
 }
 
 // redirectPort returns the port that the client is sent to, "" for the usual one of the scheme. Where the scheme stays,
-// it is the one that the client named: there it reached us. Where it changes, only a client that reached the port of our
-// listener, with nothing in between that maps ports, can reach that of the https listener as well.
+// it is the one that the client named: there it reached us. Where it changes, only a client that reached the port of
+// our listener, with nothing in between that maps ports, can reach that of the https listener as well.
 func (x *exchange) redirectPort(secure bool) string {
 	named := portOf(x.req.authority)
 	if secure == x.isSecure() {
@@ -72,8 +72,11 @@ func (x *exchange) redirectPort(secure bool) string {
 		}
 		return string(named)
 	}
+	if len(named) == 0 {
+		named = append(named, usualPort(false)...)
+	}
 	port := x.cfg.PublicHTTPSPort
-	if port == 0 && !x.isForwarded() && (string(named) == string(x.peer.port) || len(named) == 0 && string(x.peer.port) == "80") {
+	if port == 0 && !x.isForwarded() && bytes.Equal(named, x.peer.port) {
 		port = x.cfg.HTTPSPort
 	}
 	if port == 0 || port == 443 {

@@ -119,7 +119,8 @@ func (e *edge) loadBundle(i int) (*certs.Bundle, error) {
 		return nil, nil //nolint:nilnil // plain HTTP has no certificate
 	}
 	options := certOptions(e.started, e.listeners[i].bind, e.log)
-	options.ByName, options.Unserved = e.certificate, newUnserved(e.metrics, e.log.Logger, e.listeners[i].bind.HostPort()).note
+	options.ByName = e.certificate
+	options.Unserved = newUnserved(e.metrics, e.log.Logger, e.listeners[i].bind.HostPort()).note
 	if e.started.ACME.OnDemand {
 		options.OnDemand, options.Challenge = e.obtain, e.tlsChallenge
 	}

@@ -74,7 +74,8 @@ func (e *edge) logChanges(loaded *config.Config) {
 	e.log.Info("configuration reloaded", "file", loaded.File, "changed", changed, "need_restart", len(restart))
 }
 
-// reloadFiles reads certificates, clients' authorities and error pages again. Each stays what it was if it can't be read.
+// reloadFiles reads certificates, clients' authorities and error pages again. Each stays what it was if it can't be
+// read.
 func (e *edge) reloadFiles() {
 	for _, ln := range e.listeners {
 		if ln.bundle == nil {

@@ -34,6 +34,6 @@ func (u *unserved) note(name string, client netip.Addr) {
 		u.silent.Add(1)
 		return
 	}
-	u.log.Warn("tls handshake refused: no certificate for the name (unrecognized_name); set https.cert, or one for the name",
+	u.log.Warn("tls handshake refused: no certificate for the name (unrecognized_name); set https.cert, or add one",
 		"listener", u.listener, "name", name, "client", client.String(), "not_logged", u.silent.Swap(0))
 }

@@ -31,7 +31,8 @@ var listenKeys = []Key{
 	},
 	{
 		Path: "https.key", Rule: fileName,
-		Doc:   "File with the private key (PEM) for entries that name none; optional where names have certificates of their own.",
+		Doc: "File with the private key (PEM) for entries that name none; optional where names have certificates of " +
+			"their own.",
 		field: func(c *Config) any { return &c.HTTPS.Key },
 	},
 	{
