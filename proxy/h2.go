@@ -128,6 +128,7 @@ func (c *h2Conn) tick(t instant) {
 	c.sweep(t)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.stopLingerers(t)
 	switch {
 	case c.closing != 0:
 	case !c.acked && c.begun.until(t) > settingsTime:

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/internal/backendtest"
 )
@@ -30,7 +31,13 @@ func TestH2_OtherClients(t *testing.T) {
 	t.Parallel()
 	curl, h2load := installed(t, "curl", "curl"), installed(t, "h2load", "nghttp2-client")
 	b := backendtest.Echo(t, "b")
-	e, cert := newMultiEdge(t, one("a.example", b.URL()))
+	early := backendtest.Raw(t, func(c *backendtest.Conn) {
+		if _, err := c.ReadHead(); err == nil {
+			_, _ = c.WriteString("HTTP/1.1 413 Too Large\r\nContent-Length: 8\r\n\r\ntoo much")
+			c.Sleep(time.Second)
+		}
+	})
+	e, cert := newMultiEdge(t, routeList{"a.example": {"a", b.URL()}, "b.example": {"b", early.URL()}})
 	roots := filepath.Join(t.TempDir(), "roots.pem")
 	if err := os.WriteFile(roots, cert.CertPEM, 0o600); err != nil {
 		t.Fatal(err)
@@ -53,6 +60,12 @@ func TestH2_OtherClients(t *testing.T) {
 	out := run(t, curl, append(common, "-T", upload, "-H", "Expect: 100-continue", url)...)
 	if !strings.HasSuffix(out, "\n2 200\n") || !strings.Contains(out, `"body_bytes":3145728`) {
 		t.Errorf("curl -T: %s", out)
+	}
+	// An answer that comes in the midst of an upload reaches a client that does not bear a reset then.
+	out = run(t, curl, "-sS", "--http2", "--cacert", roots, "--resolve", "b.example:"+port+":127.0.0.1", "-w", "\n%{http_version} %{http_code}\n",
+		"-T", upload, "https://b.example:"+port+"/")
+	if out != "too much\n2 413\n" {
+		t.Errorf("curl -T to a backend that refuses: %q", out)
 	}
 	// More streams than the server allows at once, on several connections.
 	out = run(t, h2load, "-n", "4000", "-c", "8", "-m", "100", "--connect-to", e.addr, url)

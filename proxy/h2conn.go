@@ -21,6 +21,12 @@ const (
 	h2BlockFactor  = 4         // Limit: bytes of a compressed head, as a multiple of MaxHeaderBytes
 )
 
+// lingerer is a stream that has its answer, whole, while its client still sends the request.
+type lingerer struct {
+	id    uint32
+	since instant
+}
+
 // h2Wire is what frames travel on: TLS.
 type h2Wire interface {
 	io.ReadWriter
@@ -58,6 +64,7 @@ type h2Conn struct {
 	waiting    []*h2Stream
 	late       []uint32 // streams that we reset, the last h2LateStreams of them in a ring
 	lateNext   int
+	lingering  []lingerer // the oldest first
 	recvWindow int32
 	unacked    int32
 	meter      floodMeter

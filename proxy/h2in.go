@@ -127,6 +127,9 @@ func (c *h2Conn) gotBlock(block []byte) h2Code {
 	}
 	if !c.idle(id) || c.left {
 		c.fields.begin(nil, 0, true)
+		if end {
+			c.lingered(id)
+		}
 		if code := c.decode(block); code != codeNone || c.left || slices.Contains(c.late, id) {
 			return code
 		}
@@ -222,6 +225,9 @@ func (c *h2Conn) gotData(f *h2Frame) h2Code {
 			return codeProtocol
 		}
 		c.credit(n)
+		if f.has(flagEndStream) {
+			c.lingered(f.stream)
+		}
 		if c.idle(f.stream) || slices.Contains(c.late, f.stream) {
 			return codeNone
 		}
@@ -306,6 +312,8 @@ func (c *h2Conn) gotReset(f *h2Frame) h2Code {
 	}
 	if hs := c.byID[f.stream]; hs != nil {
 		c.forget(hs, errStreamReset)
+	} else {
+		c.lingered(f.stream)
 	}
 	return codeNone
 }

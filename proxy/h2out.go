@@ -209,12 +209,7 @@ func (c *h2Conn) unqueue(hs *h2Stream) {
 // refuse resets a stream that is none of ours. It returns the code that ends the connection if that makes a flood.
 func (c *h2Conn) refuse(id uint32, code h2Code) h2Code {
 	c.out = appendRST(c.outBytes(), id, code)
-	if len(c.late) < h2LateStreams {
-		c.late = append(c.late, id)
-	} else {
-		c.late[c.lateNext] = id
-		c.lateNext = (c.lateNext + 1) % h2LateStreams
-	}
+	c.ignore(id)
 	if code.blames() {
 		c.srv.metrics.h2Errors[scopeStream].Inc()
 		if c.meter.reset() {
@@ -225,6 +220,43 @@ func (c *h2Conn) refuse(id uint32, code h2Code) h2Code {
 		return c.flood(floodControl)
 	}
 	return codeNone
+}
+
+// ignore has frames for a stream ignored that may be on their way.
+func (c *h2Conn) ignore(id uint32) {
+	if len(c.late) < h2LateStreams {
+		c.late = append(c.late, id)
+		return
+	}
+	c.late[c.lateNext] = id
+	c.lateNext = (c.lateNext + 1) % h2LateStreams
+}
+
+// linger ends a stream whose answer is whole but whose request is not. The client is asked to stop (RFC 9113 §8.1), but
+// not at once: some that are told in the midst of sending lose the answer. Until then its window is the limit.
+func (c *h2Conn) linger(hs *h2Stream) {
+	if len(c.lingering) >= h2LateStreams {
+		c.resetStream(hs, codeNone)
+		return
+	}
+	c.lingering = append(c.lingering, lingerer{hs.id, now()})
+	c.ignore(hs.id)
+	c.forget(hs, nil)
+}
+
+// lingered takes note that the client has ended a stream by itself.
+func (c *h2Conn) lingered(id uint32) {
+	c.lingering = slices.DeleteFunc(c.lingering, func(l lingerer) bool { return l.id == id })
+}
+
+// stopLingerers asks clients to stop that still send what nobody wants.
+func (c *h2Conn) stopLingerers(t instant) {
+	n := 0
+	for n < len(c.lingering) && c.lingering[n].since.until(t) >= lingerTime {
+		c.out = appendRST(c.outBytes(), c.lingering[n].id, codeNone)
+		n++
+	}
+	c.lingering = slices.Delete(c.lingering, 0, n)
 }
 
 // resetStream ends a stream by a reset.
@@ -267,7 +299,7 @@ func (c *h2Conn) finish(hs *h2Stream) {
 	case !hs.localDone:
 		c.resetStream(hs, codeInternal)
 	case !hs.remoteDone:
-		c.resetStream(hs, codeNone) // RFC 9113 §8.1: the answer is whole, the rest of the request is not wanted.
+		c.linger(hs)
 	default:
 		c.forget(hs, nil)
 	}
