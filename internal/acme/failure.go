@@ -236,13 +236,14 @@ var accountProblems = map[string]string{
 	"badPublicKey":            "remove the acme:account: key from the store, so that a new account is made",
 }
 
-const notIssued = "this authority issues no certificate for the name; put one into tls:<name>, or remove its frontend"
+const notIssued = "this authority issues no certificate for the name; put one into tls:<name>, " +
+	"or remove its frontend"
 
 // nameAdvice is what to do about problems of a name, by the type that the authority gives.
 var nameAdvice = map[string]string{
 	"dns":                   "see that the name's A and AAAA records lead to these edges, and that its DNS servers answer",
 	"caa":                   "the name's CAA record forbids this authority: change it, or set another acme.directory",
-	"tls":                   "port 443 of the name's addresses must lead to these edges' https port, with TLS passed through",
+	"tls":                   "port 443 of the name's addresses must lead to these edges' https port, TLS passed through",
 	"rejectedIdentifier":    notIssued,
 	"unsupportedIdentifier": notIssued,
 }

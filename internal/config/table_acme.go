@@ -26,7 +26,7 @@ var acmeKeys = []Key{
 	},
 	{
 		Path: "acme.ca", Default: "", Rule: fileName,
-		Doc:   "File with the roots that verify the authority's own server (PEM), for a private one; empty means the system's.",
+		Doc:   "File with the roots that verify the authority's own server (PEM), for a private one; empty: the system's.",
 		field: func(c *Config) any { return &c.ACME.CA },
 	},
 	{
