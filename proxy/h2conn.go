@@ -33,9 +33,9 @@ type h2Wire interface {
 	CloseWrite() error
 }
 
-// h2Conn is a client connection that speaks HTTP/2 (RFC 9113). Three kinds of goroutines share it: one reads frames, one
-// writes while there is something to be written, and each request has a worker. mu guards what they share. Nobody who
-// holds it waits for anything.
+// h2Conn is a client connection that speaks HTTP/2 (RFC 9113). Three kinds of goroutines share it: one reads frames,
+// one writes while there is something to be written, and each request has a worker. mu guards what they share. Nobody
+// who holds it waits for anything.
 type h2Conn struct {
 	*muxConn
 	source // of the reader

@@ -39,8 +39,8 @@ func (m *floodMeter) received(t instant, f *h2Frame) (flood bool, kind int) {
 	return m.control-m.useful/usePerControl > maxControl, floodControl
 }
 
-// reset counts a stream that ended by a reset, by the client or for what it did wrong: else it could have work begun and
-// thrown away at will. It reports whether that makes a flood.
+// reset counts a stream that ended by a reset, by the client or for what it did wrong: else it could have work begun
+// and thrown away at will. It reports whether that makes a flood.
 func (m *floodMeter) reset() bool {
 	m.resets++
 	return m.resets > maxResets && m.resets > m.opened/2

@@ -103,8 +103,8 @@ func (c *h2Conn) closeBlock(b []byte, begin int, end bool) []byte {
 	return b
 }
 
-// advance puts as much of a stream's job into the buffer as fits: with data only one frame, if others wait too. It takes
-// the stream off the job when that is done, and queues it if it waits for something that others wait for too.
+// advance puts as much of a stream's job into the buffer as fits: with data only one frame, if others wait too. It
+// takes the stream off the job when that is done, and queues it if it waits for something that others wait for too.
 func (c *h2Conn) advance(hs *h2Stream, alone bool) {
 	j := &hs.job
 	if j.head {
