@@ -39,8 +39,8 @@ const (
 // next sign of its client, which the kernel asks for (TCP_DEFER_ACCEPT in tcp(7)).
 const deferTime = 1
 
-// open takes ln over. It closes ln where it goes on with a copy of its own: under the runtime's poller twice, the socket
-// would be reported twice.
+// open takes ln over. It closes ln where it goes on with a copy of its own: under the runtime's poller twice, the
+// socket would be reported twice.
 func (a *acceptor) open(ln net.Listener) {
 	a.Listener = ln
 	tcp, ok := ln.(*net.TCPListener)

@@ -212,7 +212,8 @@ func (s *Server) carry(a *acceptedConn) {
 // BeginDrain makes pings answer 503, so that load balancers turn away. Accepting goes on.
 func (s *Server) BeginDrain() {
 	s.draining.Store(true)
-	s.bound.each(func(bl *boundListener) { _ = bl.deferAccept(false) }) // What is with the kernel would be lost at the end.
+	// What is left to the kernel would be lost at the end of accepting.
+	s.bound.each(func(bl *boundListener) { _ = bl.deferAccept(false) })
 }
 
 // Shutdown stops accepting and waits for what is under way. Every connection ends with its next answer; one that waits
