@@ -21,10 +21,7 @@ func (s *Server) finish(x *exchange) {
 		s.logFailure(x)
 	}
 	total := x.start.until(end)
-	s.metrics.request(status, total, x.backendTime, x.sentBytes, x.down.bodyBytes())
-	if x.attempts > 0 {
-		s.metrics.attempts.Add(x.attempts)
-	}
+	s.metrics.tally.count(status, x.attempts, total, x.backendTime, x.sentBytes, x.down.bodyBytes())
 	if s.access != nil && s.access.Enabled() {
 		s.logAccess(x, status, end, total)
 	}

@@ -2,11 +2,8 @@ package proxy
 
 import (
 	"sync/atomic"
-	"time"
 
 	"github.com/VictoriaMetrics/metrics"
-
-	"sluice/internal/histogram"
 )
 
 // Limits that can be hit, as label values of sluice_limited_total.
@@ -36,17 +33,12 @@ const (
 
 // proxyMetrics are the series of one Server, in the set that it was given.
 type proxyMetrics struct {
-	requests       [6]*metrics.Counter // by first digit of the status; [0] for what had none
+	tally          tally // of every request
 	errors         [kindCount]*metrics.Counter
 	attemptErrors  [kindCount]*metrics.Counter
 	retries        [kindCount]*metrics.Counter
 	limited        [limitCount]*metrics.Counter
 	tunnelBytes    [2]*metrics.Counter
-	duration       *histogram.Histogram
-	backendTime    *histogram.Histogram
-	sentBytes      *metrics.Counter
-	receivedBytes  *metrics.Counter
-	attempts       *metrics.Counter
 	retriesRefused *metrics.Counter
 	marks          *metrics.Counter
 	panics         *metrics.Counter
@@ -99,11 +91,6 @@ const (
 
 func newProxyMetrics(set *metrics.Set, s *Server) *proxyMetrics {
 	m := &proxyMetrics{
-		duration:          histogram.New(set, "sluice_request_duration_seconds"),
-		backendTime:       histogram.New(set, "sluice_backend_duration_seconds"),
-		sentBytes:         set.NewCounter("sluice_response_body_bytes_total"),
-		receivedBytes:     set.NewCounter("sluice_request_body_bytes_total"),
-		attempts:          set.NewCounter("sluice_attempts_total"),
 		retriesRefused:    set.NewCounter("sluice_retries_refused_total"),
 		marks:             set.NewCounter("sluice_backend_marks_total"),
 		panics:            set.NewCounter("sluice_panics_total"),
@@ -116,9 +103,7 @@ func newProxyMetrics(set *metrics.Set, s *Server) *proxyMetrics {
 		droppedForwarding: set.NewCounter(`sluice_fields_dropped_total{reason="forwarding"}`),
 		droppedLookalike:  set.NewCounter(`sluice_fields_dropped_total{reason="lookalike"}`),
 	}
-	for i, class := range []string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"} {
-		m.requests[i] = set.NewCounter(`sluice_requests_total{status="` + class + `"}`)
-	}
+	m.tally.init(set)
 	for k := KindNone + 1; k < kindCount; k++ {
 		m.errors[k] = set.NewCounter(`sluice_errors_total{cause="` + k.String() + `"}`)
 		if outcomes[k].source == SourceBackend {
@@ -171,23 +156,4 @@ func (m *proxyMetrics) registerH3(set *metrics.Set, s *Server) {
 	m.h3Floods[floodResets] = set.NewCounter(`sluice_http3_floods_total{reason="resets"}`)
 	m.h3Retries = set.NewCounter("sluice_http3_retries_total")
 	set.NewGauge("sluice_http3_connections", func() float64 { return float64(s.h3.count()) })
-}
-
-// request counts a finished request.
-func (m *proxyMetrics) request(status int, total, backend time.Duration, sent, received int64) {
-	class := status / 100
-	if class < 1 || class > 5 {
-		class = 0
-	}
-	m.requests[class].Inc()
-	m.duration.Update(total)
-	if backend > 0 {
-		m.backendTime.Update(backend)
-	}
-	if sent > 0 {
-		m.sentBytes.AddInt64(sent)
-	}
-	if received > 0 {
-		m.receivedBytes.AddInt64(received)
-	}
 }

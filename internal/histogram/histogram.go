@@ -21,7 +21,7 @@ var bounds = [...]time.Duration{
 	5 * time.Second, 10 * time.Second, 30 * time.Second, 60 * time.Second,
 }
 
-// Histogram counts durations. It is safe for concurrent use.
+// Histogram counts durations. It is safe for concurrent use. The zero value is ready; Sum registers its series.
 type Histogram struct {
 	counts [len(bounds) + 1]atomic.Uint64
 	sum    atomic.Int64 // nanoseconds
@@ -31,16 +31,28 @@ type Histogram struct {
 // name_count. name carries no labels.
 func New(set *metrics.Set, name string) *Histogram {
 	h := &Histogram{}
-	for i := range h.counts {
+	Sum(set, name, []*Histogram{h})
+	return h
+}
+
+// Sum writes the series of New for what all of the parts count together. A value is counted in one of them: cores that
+// each have a part do not wait for each other's cache lines. parts must not be changed afterwards.
+func Sum(set *metrics.Set, name string, parts []*Histogram) {
+	for i := range len(bounds) + 1 {
 		le := "+Inf"
 		if i < len(bounds) {
 			le = strconv.FormatFloat(bounds[i].Seconds(), 'g', -1, 64)
 		}
-		set.NewGauge(name+`_bucket{le="`+le+`"}`, func() float64 { return float64(h.upTo(i)) })
+		set.NewGauge(name+`_bucket{le="`+le+`"}`, func() float64 { return upTo(parts, i) })
 	}
-	set.NewGauge(name+"_sum", func() float64 { return time.Duration(h.sum.Load()).Seconds() })
-	set.NewGauge(name+"_count", func() float64 { return float64(h.upTo(len(bounds))) })
-	return h
+	set.NewGauge(name+"_sum", func() float64 {
+		var total time.Duration
+		for _, h := range parts {
+			total += time.Duration(h.sum.Load())
+		}
+		return total.Seconds()
+	})
+	set.NewGauge(name+"_count", func() float64 { return upTo(parts, len(bounds)) })
 }
 
 // Update counts a duration.
@@ -54,10 +66,12 @@ func (h *Histogram) Update(d time.Duration) {
 }
 
 // upTo returns how many durations lie within bucket i and those below it.
-func (h *Histogram) upTo(i int) uint64 {
+func upTo(parts []*Histogram, i int) float64 {
 	var n uint64
-	for j := range i + 1 {
-		n += h.counts[j].Load()
+	for _, h := range parts {
+		for j := range i + 1 {
+			n += h.counts[j].Load()
+		}
 	}
-	return n
+	return float64(n)
 }
