@@ -19,7 +19,9 @@ const (
 // dialServer connects to a server, over TLS if config is not nil. Where the network swallows the
 // first packet, the kernel repeats it after a second, and a server that is back would be found that
 // much later; so another attempt begins each dialGap, and the first that succeeds counts.
-func dialServer(ctx context.Context, network, address string, dialer *net.Dialer, config *tls.Config) (net.Conn, error) {
+func dialServer(
+	ctx context.Context, network, address string, dialer *net.Dialer, config *tls.Config,
+) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	raw, err := dialStaggered(ctx, network, address, dialer)

@@ -28,7 +28,7 @@ func (all records) writeLosses(b *strings.Builder) {
 				const printed = 100
 				value := math.Round(loss.of(one)*printed) / printed
 				if ok && value != 0 && value != 1 && (value < 1) == loss.less {
-					list = append(list, fmt.Sprintf("`%s` %.2f", w.name, value))
+					list = append(list, fmt.Sprintf("%#q %.2f", w.name, value))
 				}
 			})
 			if len(list) > 0 {

@@ -294,7 +294,7 @@ func (all records) writeOrigins(b *strings.Builder) {
 	var busy []string
 	all.each(func(w work, r record) {
 		if r.Elsewhere >= muchElsewhere {
-			busy = append(busy, fmt.Sprintf("`%s` %.1f", w.name, r.Elsewhere))
+			busy = append(busy, fmt.Sprintf("%#q %.1f", w.name, r.Elsewhere))
 		}
 	})
 	if len(busy) > 0 {

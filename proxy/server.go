@@ -37,8 +37,8 @@ type Deps struct {
 type Bind struct {
 	TLS *tls.Config // nil for plain HTTP. Its callbacks may change certificates while it is served.
 
-	// ClientCAs returns the authorities that clients' certificates may come from, nil to ask for none. It counts instead of
-	// what TLS says, anew for each handshake; it must be safe for concurrent use and return the same pool as long as
+	// ClientCAs returns the authorities that clients' certificates may come from, nil to ask for none. It counts instead
+	// of what TLS says, anew for each handshake; it must be safe for concurrent use and return the same pool as long as
 	// nothing changes. Nil leaves it to TLS.
 	ClientCAs func() *x509.CertPool
 
