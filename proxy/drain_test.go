@@ -126,6 +126,29 @@ func TestDrain_IdleConnectionsAreAnswered(t *testing.T) {
 	}
 }
 
+// A loop that accepts may see the end before Shutdown has come to its listener, and closes it. That is no failure: it
+// must not cut the connections that are left.
+func TestDrain_AcceptingEndsFirst(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Echo(t, "b")
+	e := newEdge(t, one("a.example", b.URL()), parkSoon)
+	idle := e.dial()
+	idle.wantAlive("a.example")
+	e.awaitParked(1)
+	e.server.StopAccepting()
+	e.dial().do("GET", "/", "a.example") // With this one the loop comes round.
+	eventually(t, "the end of accepting", func() bool { return refuses(e.addr) })
+	done := make(chan error, 1)
+	go func() { done <- e.shutdown(context.Background()) }()
+	idle.wantSilence(300 * time.Millisecond)
+	if a := idle.do("GET", "/", "a.example"); a.StatusCode != 200 || !a.Close {
+		t.Errorf("got %d, close %v; want 200 and the connection's end", a.StatusCode, a.Close)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("shutdown: %v", err)
+	}
+}
+
 // When the context of Shutdown ends, what is left is cut: idle connections, and answers that look cut to their clients.
 func TestDrain_CutAtTheEnd(t *testing.T) {
 	t.Parallel()

@@ -33,3 +33,6 @@ func (s *Server) SweepStreams(d time.Duration) {
 		c.sweep(now().after(d))
 	}
 }
+
+// StopAccepting lets the loops that accept come before Shutdown, which tells them to end and closes their listeners.
+func (s *Server) StopAccepting() { s.closing.Store(true) }

@@ -23,6 +23,7 @@ type boundListener struct {
 	port          int
 	proxyProtocol bool
 	altSvc        string // announces HTTP/3
+	closed        sync.Once
 }
 
 func newBoundListener(s *Server, ln net.Listener, b Bind) *boundListener {
@@ -65,6 +66,13 @@ func (bl *boundListener) proto() string {
 		return "https"
 	}
 	return "http"
+}
+
+// Close ends accepting. Accept closes the listener, too, when it sees the end first: to Shutdown a listener that is
+// closed already is no failure.
+func (bl *boundListener) Close() (err error) {
+	bl.closed.Do(func() { err = bl.acceptor.Close() })
+	return err
 }
 
 // Waits of Accept when the process or the system has run out of something.
