@@ -29,6 +29,34 @@ func (w *memoryWire) Write(p []byte) (int, error) {
 
 func (w *memoryWire) CloseWrite() error { return nil }
 
+// newFrameServer returns a server for connections of newFrameConn.
+func newFrameServer(tb testing.TB) *Server {
+	tb.Helper()
+	errorPages, err := pages.New(pages.Options{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s, err := New(DefaultConfig(), Deps{
+		Routes: startRoutes(tb, map[string][]string{"frontend:h": {"id", "http://127.0.0.1:1"}}),
+		Log:    slog.New(slog.DiscardHandler), Metrics: metrics.NewSet(), Pages: errorPages,
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(s.Close)
+	return s
+}
+
+// newFrameConn returns a connection whose client sends its preface and frames, in pieces of some bytes.
+func newFrameConn(s *Server, frames []byte, piece int) (*h2Conn, *memoryWire) {
+	w := &memoryWire{memoryConn: memoryConn{in: append([]byte(clientPreface), frames...), piece: piece}}
+	lc := &memoryConn{}
+	a := &acceptedConn{
+		Conn: lc, link: newLink(lc), bind: &boundListener{srv: s}, addr: netip.MustParseAddr("198.51.100.7"),
+	}
+	return newH2Conn(s, a, w, "h"), w
+}
+
 // FuzzH2Frames: whatever frames a client sends, the connection ends, with it all its requests, nothing of it is left, and
 // what the client got are frames that another implementation reads.
 func FuzzH2Frames(f *testing.F) {
@@ -65,22 +93,9 @@ func FuzzH2Frames(f *testing.F) {
 		f.Add(wire.Bytes(), uint16(60000))
 		f.Add(wire.Bytes(), uint16(1))
 	}
-	set := metrics.NewSet()
-	errorPages, err := pages.New(pages.Options{})
-	if err != nil {
-		f.Fatal(err)
-	}
-	routes := startRoutes(f, map[string][]string{"frontend:h": {"id", "http://127.0.0.1:1"}})
-	s, err := New(DefaultConfig(), Deps{Routes: routes, Log: slog.New(slog.DiscardHandler), Metrics: set, Pages: errorPages})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Cleanup(s.Close)
+	s := newFrameServer(f)
 	f.Fuzz(func(t *testing.T, raw []byte, piece uint16) {
-		w := &memoryWire{memoryConn: memoryConn{in: append([]byte(clientPreface), raw...), piece: int(piece)}}
-		lc := &memoryConn{}
-		a := &acceptedConn{Conn: lc, link: newLink(lc), bind: &boundListener{srv: s}, addr: netip.MustParseAddr("198.51.100.7")}
-		c := newH2Conn(s, a, w, "h")
+		c, w := newFrameConn(s, raw, int(piece))
 		c.greet()
 		c.serve()
 		if n := s.metrics.streams.Load(); n != 0 || len(c.byID)+c.open+c.running+len(c.queue)+len(c.waiting) != 0 {

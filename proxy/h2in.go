@@ -183,6 +183,8 @@ func (c *h2Conn) gotTrailers(hs *h2Stream, block []byte, end bool) h2Code {
 		return code
 	}
 	switch {
+	case hs.remoteDone && hs.localDone:
+		return codeStreamClosed // Its worker is about to take leave of it.
 	case hs.remoteDone:
 		return c.resetStream(hs, codeStreamClosed)
 	case !end || !c.fields.end(false) || c.selfish || hs.length >= 0 && hs.got != hs.length:
