@@ -137,7 +137,7 @@ func TestLoad_ReadsKeysOfOpenSSL(t *testing.T) {
 	t.Parallel()
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {
-		t.Skip("no openssl on this machine")
+		t.Fatalf("no openssl: %v; apt-get install openssl", err)
 	}
 	dir := t.TempDir()
 	run := func(args ...string) {

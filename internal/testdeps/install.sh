@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes sure that the programs the tests run are there: redis-server, nginx, unicorn with Rack and
-# Rack::SSL, curl, varnishtest, slowhttptest, sslscan, wrk, h2load, node with npm, ip. As root on a
+# Rack::SSL, curl, varnishtest, slowhttptest, sslscan, openssl, wrk, h2load, node with npm, ip. As root on a
 # Debian it installs what is missing, without letting apt start any service; otherwise it says in one
 # line what to install. With names of programs as arguments it looks for those instead.
 set -eu
@@ -35,7 +35,7 @@ missing() {
 	done
 }
 
-[ $# -gt 0 ] || set -- redis-server nginx unicorn rack rack-ssl curl varnishtest slowhttptest sslscan wrk h2load node npm ip
+[ $# -gt 0 ] || set -- redis-server nginx unicorn rack rack-ssl curl varnishtest slowhttptest sslscan openssl wrk h2load node npm ip
 packages=$(missing "$@" | tr '\n' ' ')
 [ -n "$packages" ] || exit 0
 
