@@ -26,6 +26,8 @@ HOT := ./cache/... ./proxy/... ./bench/... ./internal/accesslog/...
 # long. TIMED are the packages whose tests use the cores themselves.
 WAITING ?= 6
 TIMED    = $(shell go list ./... | grep -v /cache$$)
+# RACED are those that are worth the race detector: the others run binaries, which are built without it.
+RACED    = $(filter-out %/loadtest %/cmd/sluice %/examples/run,$(TIMED))
 
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -ec
@@ -67,8 +69,8 @@ deps:
 
 .PHONY: race
 race: deps ## Run the tests with the race detector, in random order.
-	go test -race -run '^$$' ./... >/dev/null
-	go test -race -shuffle=on -p 1 $(filter-out %/loadtest,$(TIMED))
+	go test -race -run '^$$' $(RACED) ./loadtest ./cache >/dev/null
+	go test -race -shuffle=on -p 1 $(RACED)
 	go test -race -shuffle=on -run '^Test(OpenLoop|Process)' ./loadtest # the others run binaries built without
 	go test -race -shuffle=on ./cache
 
