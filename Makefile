@@ -24,10 +24,11 @@ HOT := ./cache/... ./proxy/... ./bench/... ./internal/accesslog/...
 
 # The tests of ./cache wait for servers most of their time: more of them at once than there are cores take half as
 # long. TIMED are the packages whose tests use the cores themselves.
-WAITING ?= 6
-TIMED    = $(shell go list ./... | grep -v /cache$$)
+WAITING     ?= 6
+RACEWAITING ?= 4
+TIMED        = $(shell go list ./... | grep -v /cache$$)
 # RACED are those that are worth the race detector: the others run binaries, which are built without it.
-RACED    = $(filter-out %/loadtest %/cmd/sluice %/examples/run,$(TIMED))
+RACED        = $(filter-out %/loadtest %/cmd/sluice %/examples/run,$(TIMED))
 
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -ec
@@ -59,7 +60,7 @@ test: deps vet fmt-check ## Run everything that must pass: vet, formats, tests, 
 	go test -run '^$$' ./... >/dev/null # compiles everything at once
 	go test -p 1 $(TIMED) # one package at a time: their tests measure time
 	go test -parallel $(WAITING) ./cache
-	@$(MAKE) --no-print-directory fuzz FUZZTIME=3s
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=2s
 	@$(MAKE) --no-print-directory race
 	@echo 'make test: all passed'
 
@@ -72,7 +73,7 @@ race: deps ## Run the tests with the race detector, in random order.
 	go test -race -run '^$$' $(RACED) ./loadtest ./cache >/dev/null
 	go test -race -shuffle=on -p 1 $(RACED)
 	go test -race -shuffle=on -run '^Test(OpenLoop|Process)' ./loadtest # the others run binaries built without
-	go test -race -shuffle=on ./cache
+	go test -race -shuffle=on -parallel $(RACEWAITING) ./cache
 
 .PHONY: e2e
 e2e: deps ## Run the end-to-end tests of the built binary.
