@@ -46,7 +46,8 @@ func (t *tally) init(set *metrics.Set) {
 	t.register(set, "sluice_attempts_total", func(s *tallyShare) uint64 { return s.attempts.Load() })
 	t.register(set, "sluice_response_body_bytes_total", func(s *tallyShare) uint64 { return s.sent.Load() })
 	t.register(set, "sluice_request_body_bytes_total", func(s *tallyShare) uint64 { return s.received.Load() })
-	var durations, backendTimes []*histogram.Histogram
+	durations := make([]*histogram.Histogram, 0, len(t.shares))
+	backendTimes := make([]*histogram.Histogram, 0, len(t.shares))
 	for i := range t.shares {
 		durations = append(durations, &t.shares[i].duration)
 		backendTimes = append(backendTimes, &t.shares[i].backendTime)
