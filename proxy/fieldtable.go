@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"hash/maphash"
-	"unsafe"
 
 	"golang.org/x/net/http2/hpack"
 )
@@ -116,15 +115,8 @@ func (t *fieldTable) appendResize(dst []byte) []byte {
 // appendLines appends field lines to a block. Values that HTTP/2 forbids are left out (RFC 9113 §8.2.1).
 func (t *fieldTable) appendLines(dst, lines []byte) []byte {
 	for len(lines) > 0 {
-		line := lines
-		if nl := bytes.IndexByte(lines, '\n'); nl >= 0 {
-			line, lines = lines[:nl], lines[nl+1:]
-		} else {
-			lines = nil
-		}
-		if n := len(line); n > 0 && line[n-1] == '\r' {
-			line = line[:n-1]
-		}
+		var line []byte
+		line, lines = cutLine(lines)
 		dst = t.appendLine(dst, line)
 	}
 	return dst
@@ -209,7 +201,7 @@ func appendInteger(dst []byte, flags byte, bits int, n uint64) []byte {
 
 // appendHuffman appends a string, compressed if that makes it shorter.
 func appendHuffman(dst, p []byte) []byte {
-	s := unsafe.String(unsafe.SliceData(p), len(p)) // Unsafe: hpack keeps no reference to it.
+	s := text(p)
 	if n := hpack.HuffmanEncodeLength(s); n < uint64(len(p)) {
 		return hpack.AppendHuffmanString(appendInteger(dst, 0x80, 7, n), s)
 	}

@@ -163,7 +163,7 @@ func (c *h2Conn) greet() {
 	b = appendSetting(b, settingMaxStreams, uint32(c.cfg.MaxStreams))
 	b = appendSetting(b, settingInitialWindow, h2StreamWindow)
 	// Clients keep larger heads to themselves. What is a little too large is answered.
-	b = appendSetting(b, settingMaxHeaderListSize, uint32(2*c.cfg.MaxHeaderBytes+entryOverhead*c.cfg.MaxHeaderFields))
+	b = appendSetting(b, settingMaxHeaderListSize, uint32(maxSection(c.cfg)))
 	c.out = appendWindowUpdate(b, 0, h2ConnWindow-minWindow)
 	c.kick()
 }

@@ -48,10 +48,6 @@ func newH3Conn(s *Server, qc *quic.Conn, bind *boundListener) *h3Conn {
 	return c
 }
 
-// maxSection is the limit that clients are told. What exceeds it is not decoded; what does not is judged like the heads
-// of every version.
-func maxSection(cfg *Config) int { return 2*cfg.MaxHeaderBytes + 32*cfg.MaxHeaderFields }
-
 // serve answers the connection's requests until it ends.
 func (c *h3Conn) serve() {
 	defer c.mux.end()
@@ -162,10 +158,10 @@ func (c *h3Conn) end(code uint64, why string) {
 // fault counts what the client did wrong, and ends the connection if it costs that.
 func (c *h3Conn) fault(f *h3Fault) {
 	if !f.ends {
-		c.srv.metrics.h3Errors[1].Inc()
+		c.srv.metrics.h3Errors[scopeStream].Inc()
 		return
 	}
-	c.srv.metrics.h3Errors[0].Inc()
+	c.srv.metrics.h3Errors[scopeConnection].Inc()
 	c.srv.log.Debug("http/3 connection ended", "client", c.mux.view().peer.addr.String(), "error", f.what)
 	go c.end(f.code, f.what)
 }
@@ -327,7 +323,7 @@ func (c *h3Conn) readDecoder(d *h3Reader) error {
 	}
 }
 
-// h3Meter counts what costs work and carries no request, like frameMeter, whose limits it shares. QUIC's own frames are
+// h3Meter counts what costs work and carries no request, like floodMeter, whose limits it shares. QUIC's own frames are
 // the library's to bound.
 type h3Meter struct {
 	srv      *Server

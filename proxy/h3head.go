@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"strconv"
-	"unsafe"
 
 	"github.com/quic-go/qpack"
 )
@@ -29,7 +28,7 @@ func decodeSection(block []byte, limit int, h *streamHead) error {
 		case err != nil:
 			return errBlock
 		}
-		if limit -= len(f.Name) + len(f.Value) + 32; limit < 0 {
+		if limit -= len(f.Name) + len(f.Value) + entryOverhead; limit < 0 {
 			return errSectionTooLarge
 		}
 		if h.take(f.Name, f.Value); h.fault != "" {
@@ -62,12 +61,7 @@ func (e *h3Encoder) begin() {
 
 // field adds a field.
 func (e *h3Encoder) field(name, value []byte) {
-	e.name = append(e.name[:0], name...)
-	for i, c := range e.name {
-		if c >= 'A' && c <= 'Z' {
-			e.name[i] = c + ('a' - 'A')
-		}
-	}
+	e.name = appendLower(e.name[:0], name)
 	e.write(text(e.name), text(value))
 }
 
@@ -82,8 +76,3 @@ func (e *h3Encoder) write(name, value string) {
 func (e *h3Encoder) appendFrame(dst []byte) []byte {
 	return append(appendFrameHeader(dst, h3Headers, len(e.block)), e.block...)
 }
-
-// text is b as a string.
-//
-// Unsafe: it holds until b changes; the library keeps nothing of what it encodes.
-func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

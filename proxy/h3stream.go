@@ -401,14 +401,10 @@ func (e *h3Encoder) appendHead(dst []byte, status int, lines []byte) []byte {
 	e.begin()
 	e.status(status)
 	for len(lines) > 0 {
-		line := lines
-		if end := bytes.IndexByte(lines, '\n'); end >= 0 {
-			line, lines = lines[:end], lines[end+1:]
-		} else {
-			lines = nil
-		}
+		var line []byte
+		line, lines = cutLine(lines)
 		// Heads were judged when they were read: a line without a name is none of theirs.
-		if name, value, found := bytes.Cut(bytes.TrimSuffix(line, []byte("\r")), []byte(":")); found && len(name) > 0 {
+		if name, value, found := bytes.Cut(line, []byte(":")); found && len(name) > 0 {
 			e.field(name, trimOWS(value))
 		}
 	}

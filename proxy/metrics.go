@@ -61,7 +61,7 @@ type proxyMetrics struct {
 
 	h3Connections *metrics.Counter
 	h3Requests    *metrics.Counter
-	h3Errors      [2]*metrics.Counter // connection, stream
+	h3Errors      [2]*metrics.Counter // by scope
 	h3Floods      [floodCount]*metrics.Counter
 	h3Retries     *metrics.Counter
 
@@ -150,8 +150,8 @@ func (m *proxyMetrics) registerH2(set *metrics.Set, s *Server) {
 func (m *proxyMetrics) registerH3(set *metrics.Set, s *Server) {
 	m.h3Connections = set.NewCounter("sluice_http3_connections_total")
 	m.h3Requests = set.NewCounter("sluice_http3_requests_total")
-	m.h3Errors[0] = set.NewCounter(`sluice_http3_errors_total{scope="connection"}`)
-	m.h3Errors[1] = set.NewCounter(`sluice_http3_errors_total{scope="stream"}`)
+	m.h3Errors[scopeConnection] = set.NewCounter(`sluice_http3_errors_total{scope="connection"}`)
+	m.h3Errors[scopeStream] = set.NewCounter(`sluice_http3_errors_total{scope="stream"}`)
 	m.h3Floods[floodControl] = set.NewCounter(`sluice_http3_floods_total{reason="control_frames"}`)
 	m.h3Floods[floodResets] = set.NewCounter(`sluice_http3_floods_total{reason="resets"}`)
 	m.h3Retries = set.NewCounter("sluice_http3_retries_total")

@@ -245,7 +245,7 @@ func (st *stream) uploadLimits() (idle time.Duration, rate int) {
 	return x.cfg.BodyIdleTimeout, x.cfg.MinBodyRate
 }
 
-// cutShort maps an error of the library: a body that is not as long as announced is no client that left.
+// cutShort maps an error of the carrier: a body that is not as long as announced is no client that left.
 func (st *stream) cutShort(err error) error {
 	switch {
 	case err == io.EOF && st.x.req.framing == framingLength && st.received != st.x.req.contentLength:

@@ -1,6 +1,10 @@
 package proxy
 
-import "strings"
+import (
+	"bytes"
+	"strings"
+	"unsafe"
+)
 
 // streamHead makes the head of HTTP/1.1 of the fields of a request of HTTP/2 or HTTP/3 as they come in, and tells
 // malformed ones (RFC 9113 §8.2, §8.3; RFC 9114 §4.2, §4.3). What a well-formed head says is judged later, by the rules
@@ -248,3 +252,18 @@ func isLowerToken(name string) bool {
 	}
 	return name != ""
 }
+
+// maxSection is the limit of a head, 32 bytes for each field included, that clients are told: larger ones they keep to
+// themselves, and those that are a little too large are answered. HTTP/3 decodes nothing that exceeds it.
+func maxSection(cfg *Config) int { return 2*cfg.MaxHeaderBytes + entryOverhead*cfg.MaxHeaderFields }
+
+// cutLine cuts the first line, without its end, off the field lines of an answer.
+func cutLine(lines []byte) (line, rest []byte) {
+	line, rest, _ = bytes.Cut(lines, []byte("\n"))
+	return bytes.TrimSuffix(line, []byte("\r")), rest
+}
+
+// text is b as a string.
+//
+// Unsafe: it holds until b changes; the libraries keep nothing of what they encode.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
