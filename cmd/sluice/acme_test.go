@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -92,33 +91,11 @@ func (f *acmeFleet) isDefault(cert *x509.Certificate) bool {
 // metric sums a series up over both edges.
 func (f *acmeFleet) metric(series string) (sum float64) {
 	f.t.Helper()
-	for i := range f.edges {
-		sum += f.metricOf(i, series)
+	for _, e := range f.edges {
+		value, _ := e.metric(series)
+		sum += value
 	}
 	return sum
-}
-
-// metricOf returns a series of edge i, 0 if it has none of the name.
-func (f *acmeFleet) metricOf(i int, series string) (value float64) {
-	f.t.Helper()
-	e := f.edges[i]
-	response, err := e.client.Get(e.admin + "/metrics")
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	page, err := io.ReadAll(response.Body)
-	_ = response.Body.Close()
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	for line := range strings.Lines(string(page)) {
-		if text, ok := strings.CutPrefix(line, series+" "); ok {
-			if _, err := fmt.Sscan(text, &value); err != nil {
-				f.t.Fatal(err)
-			}
-		}
-	}
-	return value
 }
 
 // lines returns the lines of both logs that have all the parts.
@@ -368,8 +345,11 @@ func TestACME_Renewal(t *testing.T) {
 	byHand := certtest.New(t).Issue(t, "taken.example")
 	f.redis.Do("HSET", "tls:taken.example", "certificate", byHand.Certificate, "key", byHand.Key)
 	// Edge 0 has issued the last one, and looks at the schedule then; the other one does within twelve seconds.
-	f.edges[0].await("the schedule in the metrics", func() bool { return f.metricOf(0, "sluice_acme_certificates") == 3 })
-	if left := f.metricOf(0, "sluice_acme_first_expiry_seconds"); left < 0 || left > 20 {
+	f.edges[0].await("the schedule in the metrics", func() bool {
+		scheduled, _ := f.edges[0].metric("sluice_acme_certificates")
+		return scheduled == 3
+	})
+	if left, _ := f.edges[0].metric("sluice_acme_first_expiry_seconds"); left < 0 || left > 20 {
 		t.Errorf("the first certificate ends in %v s", left)
 	}
 	// Nobody asks for it meanwhile: renewal is no matter of handshakes.

@@ -216,6 +216,32 @@ func (p *process) status(url string) int {
 	return p.do(request).status
 }
 
+// metrics returns the page of metrics of the process that serves now.
+func (p *process) metrics() string {
+	p.client.CloseIdleConnections()
+	response, err := p.client.Get(p.admin + "/metrics")
+	if err != nil {
+		return ""
+	}
+	defer response.Body.Close()
+	page, _ := io.ReadAll(response.Body) // Whoever looks for something does not find it.
+	return string(page)
+}
+
+// metric returns the value of a series, labels included in its name; ok is false if there is none.
+func (p *process) metric(series string) (value float64, ok bool) {
+	p.t.Helper()
+	for line := range strings.Lines(p.metrics()) {
+		if text, found := strings.CutPrefix(line, series+" "); found {
+			if _, err := fmt.Sscan(text, &value); err != nil {
+				p.t.Fatalf("the metric %s: %v", series, err)
+			}
+			return value, true
+		}
+	}
+	return 0, false
+}
+
 // awaitStatus polls until the edge answers for the host with the status.
 func (p *process) awaitStatus(host string, want int) answer {
 	p.t.Helper()

@@ -159,18 +159,6 @@ func TestProcess_HTTP3(t *testing.T) {
 	}
 }
 
-// metrics returns the page of metrics of the process that serves now.
-func (p *process) metrics() string {
-	p.client.CloseIdleConnections()
-	response, err := p.client.Get(p.admin + "/metrics")
-	if err != nil {
-		return ""
-	}
-	defer response.Body.Close()
-	page, _ := io.ReadAll(response.Body) // Whoever looks for something does not find it.
-	return string(page)
-}
-
 // A handover loses no request: those of the old process end there, new ones are the new one's.
 func TestHandover_HTTP3(t *testing.T) {
 	t.Parallel()

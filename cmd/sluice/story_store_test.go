@@ -97,23 +97,12 @@ func (s *story) metrics() {
 	}
 }
 
-// metric reads a series from /metrics.
+// metric reads a series of the edge, which must be there.
 func (s *story) metric(name string) float64 {
 	s.t.Helper()
-	request, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.edge.admin+"/metrics", nil)
-	if err != nil {
-		s.t.Fatal(err)
+	value, ok := s.edge.metric(name)
+	if !ok {
+		s.t.Fatalf("/metrics has no series %s", name)
 	}
-	a := s.edge.do(request)
-	for line := range strings.Lines(a.body) {
-		if value, ok := strings.CutPrefix(line, name+" "); ok {
-			f, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			return f
-		}
-	}
-	s.t.Fatalf("/metrics has no series %s: status %d, %v", name, a.status, a.err)
-	return 0
+	return value
 }
