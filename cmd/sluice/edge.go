@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"sluice/internal/certs"
 	"sluice/internal/config"
 	"sluice/internal/pages"
+	"sluice/internal/threads"
 	"sluice/proxy"
 )
 
@@ -45,6 +47,7 @@ type edge struct {
 	issuer    *acme.Issuer     // nil without acme.onDemand
 	proxy     *proxy.Server
 	admin     *admin.Server
+	threads   *threads.Follower // nil where their number is fixed
 
 	told     time.Time // when the first signal to stop came; zero before it
 	draining atomic.Bool
@@ -194,6 +197,7 @@ func prepareLogFolder(path string, id identity) (fresh bool, err error) {
 
 // startServing starts what works as the final user: routes, then requests, then the admin pages.
 func (e *edge) startServing() (err error) {
+	e.startThreads()
 	settings, err := proxySettings(e.started)
 	if err != nil {
 		return err
@@ -234,6 +238,16 @@ func (e *edge) startServing() (err error) {
 	}
 	e.announce()
 	return e.handover.complete()
+}
+
+// startThreads lets the number of threads follow the load, unless somebody has set it.
+func (e *edge) startThreads() {
+	switch fixed := e.started.Server.Threads; {
+	case fixed > 0:
+		runtime.GOMAXPROCS(fixed)
+	case os.Getenv("GOMAXPROCS") == "":
+		e.threads = threads.Start(threads.Options{Log: e.log.Logger, Metrics: e.metrics})
+	}
 }
 
 // awaitRoutes lets an old process serve on until this one has routes, too. While the store is away
@@ -349,6 +363,9 @@ func (e *edge) close() {
 	var err error
 	if e.admin != nil {
 		err = e.admin.Shutdown(ctx)
+	}
+	if e.threads != nil {
+		e.threads.Close()
 	}
 	if e.issuer != nil {
 		e.issuer.Close() // before the store that it works with

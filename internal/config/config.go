@@ -35,6 +35,7 @@ type Config struct {
 type Server struct {
 	Debug            bool
 	MaxSockets       int
+	Threads          int
 	HTTPKeepAlive    bool
 	TCPTimeout       time.Duration
 	DeadBackendTTL   time.Duration

@@ -97,8 +97,14 @@ var proxyKeys = []Key{
 		field: func(c *Config) any { return &c.Server.MaxSockets },
 	},
 	{
+		Path: "server.threads", Default: "0", Rule: between(0, 4096),
+		Doc: "How many threads serve requests at a time. 0: one for each core, and fewer while all cores are taken " +
+			"and the work fits into fewer. The variable GOMAXPROCS sets a fixed number, too, for which this key must be 0.",
+		field: func(c *Config) any { return &c.Server.Threads },
+	},
+	{
 		Path:    "server.workers",
-		Instead: "one process uses every core (GOMAXPROCS)",
+		Instead: "one process uses every core; see server.threads",
 		Doc:     "Number of worker processes.",
 	},
 	{
