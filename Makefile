@@ -22,13 +22,15 @@ BENCH    ?= .
 # Packages with benchmarks, and those whose tests hold allocation budgets.
 HOT := ./cache/... ./proxy/... ./bench/... ./internal/accesslog/...
 
-# The tests of ./cache wait for servers most of their time: more of them at once than there are cores take half as
-# long. TIMED are the packages whose tests use the cores themselves.
-WAITING     ?= 6
-RACEWAITING ?= 4
-TIMED        = $(shell go list ./... | grep -v /cache$$)
-# RACED are those that are worth the race detector: the others run binaries, which are built without it.
-RACED        = $(filter-out %/loadtest %/cmd/sluice %/examples/run,$(TIMED))
+# The tests of ./cache and ./cmd/sluice wait for other programs most of their time: more of them at once than there are
+# cores take half as long. TIMED are the packages whose tests use the cores themselves.
+WAITING       ?= 6
+BINARYWAITING ?= 4
+RACEWAITING   ?= 4
+TIMED          = $(shell go list ./... | grep -v -e /cache$$ -e /cmd/sluice$$)
+# RACED are those that are worth the race detector. The others run binaries, which are built without it, or are a test
+# kit that the tests of ./proxy run as well.
+RACED          = $(filter-out %/loadtest %/examples/run %/internal/httpcases,$(TIMED))
 
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -ec
@@ -59,6 +61,7 @@ clean: ## Remove what these targets have built.
 test: deps vet fmt-check ## Run everything that must pass: vet, formats, tests, short fuzzing, races.
 	go test -run '^$$' ./... >/dev/null # compiles everything at once
 	go test -p 1 $(TIMED) # one package at a time: their tests measure time
+	go test -parallel $(BINARYWAITING) ./cmd/sluice
 	go test -parallel $(WAITING) ./cache
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=2s
 	@$(MAKE) --no-print-directory race
@@ -71,7 +74,7 @@ deps:
 .PHONY: race
 race: deps ## Run the tests with the race detector, in random order.
 	go test -race -run '^$$' $(RACED) ./loadtest ./cache >/dev/null
-	go test -race -shuffle=on -p 1 $(RACED)
+	go test -race -shuffle=on -p 1 -skip '^TestProcess$$' $(RACED)
 	go test -race -shuffle=on -run '^Test(OpenLoop|Process)' ./loadtest # the others run binaries built without
 	go test -race -shuffle=on -parallel $(RACEWAITING) ./cache
 
