@@ -250,23 +250,36 @@ func (e *edge) startThreads() {
 	}
 }
 
-// awaitRoutes lets an old process serve on until this one has routes, too. While the store is away
-// the old one knows routes that this one could not learn, so it keeps its place; if it has none
-// either, nothing is lost by going on as at any other start.
+// startPatience is how long a start waits for the store before it serves without: clients wait in the queues of the
+// sockets meanwhile. It is what connecting may take.
+const startPatience = time.Second
+
+// awaitRoutes holds the first request back until there are routes, since what comes before them would be refused, and
+// get the certificate and the policy of another name. A store that does not answer soon is away, and no reason
+// not to serve.
+//
+// A process that takes over waits longer, and lets the old one serve on. While the store is away the old one knows
+// routes that this one could not learn, so it keeps its place; if it has none either, nothing is lost by going
+// on as at any other start.
 func (e *edge) awaitRoutes() error {
-	if !e.handover.takesOver() {
-		return nil
+	patience := startPatience
+	if e.handover.takesOver() {
+		patience = storeTimeout
 	}
-	for deadline := time.Now().Add(storeTimeout); !e.routes.Ready(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !e.routes.Ready(); time.Sleep(time.Millisecond) {
 		if time.Now().Before(deadline) {
 			continue
 		}
+		if !e.handover.takesOver() {
+			e.log.Warn("the store does not answer: starting without", "waited", patience.String())
+			return nil
+		}
 		if os.Getenv(coldEnv) == "" {
 			return fmt.Errorf("take over: the store has not answered in %v, and the old process has routes; "+
-				"try again when the store is back, or restart without them", storeTimeout)
+				"try again when the store is back, or restart without them", patience)
 		}
 		e.log.Warn("the store does not answer, and the old process has no routes either: starting without",
-			"waited", storeTimeout.String())
+			"waited", patience.String())
 		return nil
 	}
 	return nil

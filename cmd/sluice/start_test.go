@@ -11,8 +11,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"sluice/internal/backendtest"
+	"sluice/internal/certtest"
 	"sluice/internal/config"
 	"sluice/internal/redistest"
 )
@@ -48,6 +50,32 @@ func TestProcess_RedisAwayAtStart(t *testing.T) {
 	store.Do("RPUSH", "frontend:www.example.com", "test", backend.URL())
 	p.awaitStatus("www.example.com", http.StatusOK)
 	p.await("ready", func() bool { return p.status(p.admin+"/readyz") == http.StatusOK })
+}
+
+// The store may take its time: nobody gets the certificate of another name, or an error, because it has not answered yet.
+func TestProcess_SlowStoreAtStart(t *testing.T) {
+	t.Parallel()
+	backend := backendtest.HTTP(t, backendtest.Text(http.StatusOK, "hello"))
+	own := certtest.New(t).Issue(t, "www.example.com")
+	store := redistest.Start(t)
+	store.Do("RPUSH", "frontend:www.example.com", "test", backend.URL())
+	store.Do("HSET", "tls:www.example.com", "certificate", own.Certificate, "key", own.Key)
+	store.Do("HSET", "route:www.example.com", "redirectHttps", "true")
+	relay := redistest.StartRelay(t, store)
+	if _, err := buildOnce(); err != nil { // it takes longer than the store
+		t.Fatal(err)
+	}
+	relay.Block()
+	release := time.AfterFunc(startPatience/3, relay.Release)
+	defer release.Stop()
+	e := launchTLS(t, fmt.Sprintf("--driver=redis://127.0.0.1:%d", relay.Port))
+	if got := e.serial("www.example.com"); got != own.Serial {
+		t.Errorf("the first handshake: got %s, want the name's own certificate", got)
+	}
+	e.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	if a := e.get("www.example.com"); a.status != http.StatusPermanentRedirect {
+		t.Errorf("the first request: %d, want the redirect of the host's policy", a.status)
+	}
 }
 
 func TestProcess_HipacheFile(t *testing.T) {

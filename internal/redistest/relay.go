@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -14,7 +15,7 @@ type Relay struct {
 	Port int
 
 	passing sync.RWMutex // held for writing while blocked
-	blocked bool         // only the test's goroutine touches it
+	blocked atomic.Bool
 }
 
 // StartRelay runs a relay to a server until the test ends.
@@ -28,9 +29,7 @@ func StartRelay(t testing.TB, s *Server) *Relay {
 	pairs := &gate{conns: map[net.Conn]struct{}{}}
 	t.Cleanup(func() {
 		_ = l.Close()
-		if r.blocked {
-			r.Release()
-		}
+		r.Release()
 		pairs.close()
 	})
 	join := func(client, server net.Conn) {
@@ -45,13 +44,14 @@ func StartRelay(t testing.TB, s *Server) *Relay {
 // Block lets nothing through until Release.
 func (r *Relay) Block() {
 	r.passing.Lock()
-	r.blocked = true
+	r.blocked.Store(true)
 }
 
-// Release lets through what was held back, and what follows.
+// Release lets through what was held back, and what follows; any goroutine may call it.
 func (r *Relay) Release() {
-	r.blocked = false
-	r.passing.Unlock()
+	if r.blocked.CompareAndSwap(true, false) {
+		r.passing.Unlock()
+	}
 }
 
 func (r *Relay) copy(to io.Writer, from io.Reader, end func()) {
