@@ -6,12 +6,17 @@ import (
 	"time"
 )
 
-func lingering(end <-chan struct{}) { <-end }
+// lingering tells that it runs: the stack of a goroutine that has not begun does not name it.
+func lingering(begun chan<- struct{}, end <-chan struct{}) {
+	close(begun)
+	<-end
+}
 
 func TestAwait(t *testing.T) {
 	t.Parallel()
-	end := make(chan struct{})
-	go lingering(end)
+	begun, end := make(chan struct{}), make(chan struct{})
+	go lingering(begun, end)
+	<-begun
 	ours := []string{"leaktest.lingering("}
 	if leaked := await(0, ours); !strings.Contains(leaked, "leaktest.lingering(") {
 		t.Errorf("leftovers %q, want the goroutine that lingers", leaked)
