@@ -148,9 +148,9 @@ func TestH3_ControlStreams(t *testing.T) {
 			for range 30 {
 				s, err := c.OpenUniStreamSync(c.t.Context())
 				c.must(err)
-				_, err = s.Write([]byte{0x21, 0x01})
-				c.must(err)
-				c.must(s.Close())
+				// Whoever refuses the stream may have done so by now: nothing else is to come of it.
+				_, _ = s.Write([]byte{0x21, 0x01})
+				_ = s.Close()
 			}
 		}, 0},
 		{"a stream that is nothing", func(c *rawH3) { c.must(c.uni().Close()) }, 0},
