@@ -35,6 +35,8 @@ func TestDrain_TakesSilentClients(t *testing.T) {
 	t.Parallel()
 	b := backendtest.Echo(t, "b")
 	e := newEdge(t, one("a.example", b.URL()))
+	wantStatus(t, e.get("a.example"), 200, "") // it is served by now
+	eventually(t, "the end of that connection", func() bool { return e.metric("sluice_connections") == 0 })
 	e.server.BeginDrain()
 	start := time.Now()
 	c := e.dial()
@@ -48,6 +50,33 @@ func TestDrain_TakesSilentClients(t *testing.T) {
 	c.wantAlive("a.example")
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// A listener that is served only when the drain has begun is no exception.
+func TestDrain_TakesSilentClientsOfALateListener(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Echo(t, "b")
+	e := newEdge(t, one("a.example", b.URL()))
+	e.server.BeginDrain()
+	late, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.addr = late.Addr().String()
+	served := make(chan error, 1)
+	go func() { served <- e.server.Serve(late, proxy.Bind{}) }()
+	wantStatus(t, e.get("a.example"), 200, "") // it is served by now
+	eventually(t, "the end of that connection", func() bool { return e.metric("sluice_connections") == 0 })
+	start := time.Now()
+	e.dial()
+	eventually(t, "the silent client's connection", func() bool { return e.metric("sluice_connections") == 1 })
+	if took := time.Since(start); took > 500*time.Millisecond {
+		t.Errorf("it was taken after %v", took)
+	}
+	e.cut()
+	if err := <-served; !errors.Is(err, proxy.ErrServerClosed) {
+		t.Errorf("serve: %v", err)
 	}
 }
 

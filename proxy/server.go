@@ -159,6 +159,9 @@ func (s *Server) Serve(ln net.Listener, b Bind) error {
 		return ErrServerClosed
 	}
 	defer s.bound.remove(bl)
+	if s.draining.Load() {
+		_ = bl.deferAccept(false) // BeginDrain may have come before the listener was there.
+	}
 	err := s.edge.Serve(bl)
 	if s.closing.Load() {
 		return ErrServerClosed
