@@ -59,6 +59,16 @@ type failure struct {
 // left is how long it still counts.
 func (f *failure) left(now time.Time) time.Duration { return max(time.Unix(f.Until, 0).Sub(now), 0) }
 
+// next is the failure that follows this one, nil if there was none, and how long to leave the name
+// alone for it.
+func (f *failure) next(why reason, problem string) (*failure, time.Duration) {
+	n := &failure{Attempts: 1, Reason: why, Problem: problem}
+	if f != nil {
+		n.Attempts = f.Attempts + 1
+	}
+	return n, jittered(backoffs[min(n.Attempts, len(backoffs))-1])
+}
+
 // readFailure returns what is kept under a key; nil if there is nothing.
 func (i *Issuer) readFailure(ctx context.Context, key string) (*failure, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -86,9 +96,14 @@ func (i *Issuer) writeFailure(ctx context.Context, key string, f *failure, ttl t
 	}
 }
 
-// mayTry tells why a name must not be ordered now, by what the fleet remembers.
+// mayTry tells why a name must not be ordered now, by what the fleet remembers, and because a store
+// that did not take what came before would not take this.
 func (i *Issuer) mayTry(ctx context.Context, f *flight) error {
 	now := time.Now()
+	if i.unwritten.count() >= maxUnwritten {
+		f.wait = rememberLimited
+		return errPaused
+	}
 	for _, stop := range []struct {
 		key string
 		err error
@@ -144,12 +159,8 @@ func (i *Issuer) fail(ctx context.Context, f *flight, kind string, err error) er
 	i.m.failed[why].Inc()
 	now := time.Now()
 	was, _ := i.readFailure(context.WithoutCancel(ctx), failedKey+f.name)
-	kept := &failure{Attempts: 1, Reason: why, Problem: problemText(err, problem)}
-	if was != nil {
-		kept.Attempts = was.Attempts + 1
-	}
-	wait, key := jittered(backoffs[min(kept.Attempts, len(backoffs))-1]), failedKey+f.name
-	ttl := wait + keepFailure
+	kept, wait := was.next(why, problemText(err, problem))
+	key, ttl := failedKey+f.name, wait+keepFailure
 	switch why {
 	case reasonUnreachable:
 		wait, key, ttl = unreachablePause, pauseKey, unreachablePause

@@ -48,11 +48,12 @@ type Issuer struct {
 	// scheduled tells, with a capacity of 1, that the schedule has changed.
 	scheduled chan struct{}
 
-	refused memory // names that nothing can be had for
-	told    memory // lines that were logged lately
-	own     answers
-	account account
-	waiting atomic.Int64
+	refused   memory // names that nothing can be had for
+	told      memory // lines that were logged lately
+	unwritten unwritten
+	own       answers
+	account   account
+	waiting   atomic.Int64
 
 	mu      sync.Mutex // guards what follows; never held over I/O
 	flights map[string]*flight
@@ -69,7 +70,7 @@ type flight struct {
 	renewal bool // the schedule asks, not a handshake
 	client  netip.Addr
 	// Set before done is closed.
-	cert *tls.Certificate
+	cert *tls.Certificate // may be there with err: it serves here, but the store has not taken it
 	err  error
 	wait time.Duration // with errLimited and errBackoff: until when it is of no use to try again
 	done chan struct{}
@@ -113,7 +114,15 @@ func (i *Issuer) Close() {
 // that is valid, or nil if there is none within Options.Wait; the work goes on then. client is the
 // peer's address. The certificate has its Leaf and must not be changed.
 func (i *Issuer) Obtain(name string, client netip.Addr) *tls.Certificate {
-	if !eligible(name) || i.refused.holds(name, time.Now()) {
+	now := time.Now()
+	refused := !eligible(name) || i.refused.holds(name, now)
+	if cert := i.unwritten.certificate(name, now); cert != nil {
+		if !refused {
+			i.launch(name, client, false)
+		}
+		return cert
+	}
+	if refused {
 		return nil
 	}
 	if i.waiting.Add(1) > maxWaiting {
@@ -189,6 +198,11 @@ func (i *Issuer) fly(f *flight) {
 	defer cancel()
 	f.cert, f.err = i.work(ctx, f)
 	now := time.Now()
+	if f.err == nil || isOver(f.err) {
+		i.unwritten.forget(f.name)
+	} else {
+		f.cert = i.unwritten.certificate(f.name, now)
+	}
 	switch {
 	case f.err == nil:
 		i.refused.forget(f.name)
@@ -218,6 +232,11 @@ var (
 	errGone      = errors.New("the certificate was removed from the store")
 )
 
+// isOver tells whether an error says that a name is to have no certificate from here any more.
+func isOver(err error) bool {
+	return errors.Is(err, errNoRoute) || errors.Is(err, errHeld) || errors.Is(err, errGone)
+}
+
 // work finds or obtains the certificate of a name.
 func (i *Issuer) work(ctx context.Context, f *flight) (*tls.Certificate, error) {
 	switch routed, err := i.o.Routed(f.name, f.client); {
@@ -229,8 +248,10 @@ func (i *Issuer) work(ctx context.Context, f *flight) (*tls.Certificate, error) 
 	if cert, _, err := i.present(ctx, f); cert != nil || err != nil {
 		return cert, err
 	}
-	if err := i.mayTry(ctx, f); err != nil {
-		return nil, err
+	if i.unwritten.get(f.name, time.Now()) == nil {
+		if err := i.mayTry(ctx, f); err != nil {
+			return nil, err
+		}
 	}
 	select {
 	case i.slots <- struct{}{}:
@@ -247,6 +268,9 @@ func (i *Issuer) work(ctx context.Context, f *flight) (*tls.Certificate, error) 
 	cert, old, err := i.present(ctx, f)
 	if cert != nil || err != nil {
 		return cert, err
+	}
+	if p := i.unwritten.get(f.name, time.Now()); p != nil {
+		return i.keep(ctx, f, p)
 	}
 	if err := i.mayTry(ctx, f); err != nil {
 		return nil, err

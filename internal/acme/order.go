@@ -35,25 +35,12 @@ func (i *Issuer) issue(ctx context.Context, f *flight, old bool) (*tls.Certifica
 	if err != nil {
 		return nil, i.fail(ctx, f, kind, err)
 	}
-	cert, err := tls.X509KeyPair([]byte(chain), []byte(key))
-	if err == nil {
-		err = cert.Leaf.VerifyHostname(f.name)
-	}
+	p, err := newIssued(f.name, chain, key)
 	if err != nil {
-		return nil, i.fail(ctx, f, kind, fmt.Errorf("%w: %w", reasonUnusable, err))
+		return nil, i.fail(ctx, f, kind, err)
 	}
-	if err := i.keep(ctx, f, &cert, chain, key); err != nil {
-		return nil, err
-	}
-	text, counter := "certificate issued", i.m.issued
-	if old {
-		text, counter = "certificate renewed", i.m.renewed
-	}
-	counter.Inc()
-	i.log.Info(text, "host", f.name, "challenge", kind, "expires", cert.Leaf.NotAfter.UTC().Format(time.RFC3339),
-		"renewal", renewalTime(f.name, cert.Leaf).UTC().Format(time.RFC3339),
-		"took", time.Since(begin).Round(time.Millisecond).String())
-	return &cert, nil
+	p.kind, p.renewal, p.begin = kind, old, begin
+	return i.keep(ctx, f, p)
 }
 
 // orderByAny tries one kind of challenge after another.
@@ -77,21 +64,23 @@ func isAccountUnknown(err error) bool {
 	return p != nil && problemType(p) == "accountDoesNotExist"
 }
 
-// keep puts a certificate into the store and into the schedule.
-func (i *Issuer) keep(ctx context.Context, f *flight, cert *tls.Certificate, chain, key string) error {
+// keep puts a certificate into the store and into the schedule, for a name that this process has
+// locked.
+func (i *Issuer) keep(ctx context.Context, f *flight, p *issued) (*tls.Certificate, error) {
 	if ctx.Err() != nil {
-		return i.fail(ctx, f, "", fmt.Errorf("%w: the lock was lost: %w", reasonStore, ctx.Err()))
+		return nil, i.keepLater(ctx, f, p, fmt.Errorf("the lock was lost: %w", ctx.Err()))
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*storeTimeout)
 	defer cancel()
-	switch written, err := i.o.Store.PutCertificate(ctx, f.name, chain, key); {
+	switch written, err := i.o.Store.PutCertificate(ctx, f.name, p.chain, p.key); {
 	case err != nil:
-		return i.fail(ctx, f, "", fmt.Errorf("%w: write certificate: %w", reasonStore, err))
+		return nil, i.keepLater(ctx, f, p, fmt.Errorf("write certificate: %w", err))
 	case !written:
 		i.log.Info("certificate not stored: somebody has put one there meanwhile", "host", f.name)
-		return errHeld
+		return nil, errHeld
 	}
-	err := i.o.Store.Schedule(ctx, f.name, renewalTime(f.name, cert.Leaf), cert.Leaf.NotAfter)
+	renewal, expiry := renewalTime(f.name, p.cert.Leaf), p.cert.Leaf.NotAfter
+	err := i.o.Store.Schedule(ctx, f.name, renewal, expiry)
 	if err == nil {
 		err = i.o.Store.Delete(ctx, failedKey+f.name)
 	}
@@ -100,7 +89,14 @@ func (i *Issuer) keep(ctx context.Context, f *flight, cert *tls.Certificate, cha
 		i.tell("schedule", "certificate stored, but not noted for its renewal", "host", f.name, "error", err)
 	}
 	i.noteScheduled()
-	return nil
+	text, counter := "certificate issued", i.m.issued
+	if p.renewal {
+		text, counter = "certificate renewed", i.m.renewed
+	}
+	counter.Inc()
+	i.log.Info(text, "host", f.name, "challenge", p.kind, "expires", expiry.UTC().Format(time.RFC3339),
+		"renewal", renewal.UTC().Format(time.RFC3339), "took", time.Since(p.begin).Round(time.Millisecond).String())
+	return p.cert, nil
 }
 
 // admit counts an order under the fleet's limits. A renewal counts as an order, but not under its

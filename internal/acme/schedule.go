@@ -34,6 +34,7 @@ func renewalTime(name string, leaf *x509.Certificate) time.Time {
 // runSchedule renews what is due, until the Issuer is closed.
 func (i *Issuer) runSchedule() {
 	for {
+		i.writeLater()
 		wait := i.renewDue()
 		timer := time.NewTimer(wait + rand.N(min(scheduleJitter, wait))) //nolint:gosec // no secret
 		select {
@@ -114,7 +115,7 @@ func (i *Issuer) settle(f *flight) {
 	case f.err == nil:
 		// Whoever renewed it has scheduled it; what is there may also be newer than the schedule.
 		err = i.o.Store.Schedule(ctx, f.name, renewalTime(f.name, f.cert.Leaf), f.cert.Leaf.NotAfter)
-	case errors.Is(f.err, errNoRoute), errors.Is(f.err, errHeld), errors.Is(f.err, errGone):
+	case isOver(f.err):
 		i.log.Info("certificate is renewed no more", "host", f.name, "cause", f.err.Error())
 		err = i.o.Store.Forget(ctx, f.name)
 	case errors.Is(f.err, errElsewhere):
