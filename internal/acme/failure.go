@@ -167,10 +167,11 @@ func (i *Issuer) fail(ctx context.Context, f *flight, kind string, err error) er
 	case reasonAccount:
 		wait, key, ttl = accountPause, pauseKey, accountPause
 	case reasonRateLimited:
-		wait = max(wait, retryAfter(err))
-		until := now.Add(wait).Unix()
+		// The name's own failures are nothing to the rest of its domain.
+		after := retryAfter(err)
 		i.writeFailure(ctx, domainKey+registeredDomain(f.name),
-			&failure{Until: until, Reason: why, Problem: kept.Problem}, wait)
+			&failure{Until: now.Add(after).Unix(), Reason: why, Problem: kept.Problem}, after)
+		wait = max(wait, after)
 		ttl = wait + keepFailure
 	}
 	kept.Until = now.Add(wait).Unix()

@@ -376,6 +376,28 @@ func TestIssuer_HeedsTheAuthoritysLimit(t *testing.T) {
 	}
 }
 
+// A name that has failed often waits for longer than the others of its domain have to.
+func TestIssuer_DomainIsLeftAloneAsLongAsTheAuthoritySays(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.authority.Resolve("a.full.example", "127.0.0.1")
+	text, err := json.Marshal(&failure{Attempts: 3, Until: time.Now().Add(-time.Second).Unix(), Reason: reasonChallenge})
+	if err != nil || b.store.Put(t.Context(), failedKey+"a.full.example", string(text), 0) != nil {
+		t.Fatal(err)
+	}
+	b.authority.Limit(2 * time.Minute)
+	if b.issuer().Obtain("a.full.example", netip.Addr{}) != nil {
+		t.Fatal("it was issued")
+	}
+	now := time.Now()
+	if left := b.store.failureOf(t, domainKey+"full.example").left(now); left < time.Minute || left > 2*time.Minute {
+		t.Errorf("the domain is left alone for %v, want 2m", left)
+	}
+	if left := b.store.failureOf(t, failedKey+"a.full.example").left(now); left < 23*time.Hour {
+		t.Errorf("the name is left alone for %v, want a day", left)
+	}
+}
+
 func TestIssuer_LimitsOfItsOwn(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
