@@ -165,6 +165,9 @@ func (i *Issuer) Obtain(name string, client netip.Addr) *tls.Certificate {
 // Consider begins to renew the certificate that is served under a name, if it is ours and that is
 // due. It does not wait.
 func (i *Issuer) Consider(name string, leaf *x509.Certificate) {
+	if len(leaf.DNSNames) != 1 || leaf.DNSNames[0] != name {
+		return // We make no others; whether a wildcard's is ours need not be asked in each handshake.
+	}
 	now := time.Now()
 	if now.Before(renewalTime(name, leaf)) || !eligible(name) || i.refused.holds(name, now) {
 		return

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -433,6 +434,48 @@ func TestIssuer_FleetsLimitTakesNothingFromTheDomain(t *testing.T) {
 	}
 	if n := len(b.store.counts[perDomainKey+"x.example"]); n != 1 {
 		t.Errorf("%d orders count under the domain", n)
+	}
+}
+
+// readingStore counts the certificates that are read.
+type readingStore struct {
+	*memoryStore
+	reads atomic.Int64
+}
+
+func (s *readingStore) Certificate(ctx context.Context, name string) (string, string, bool, bool, error) {
+	s.reads.Add(1)
+	return s.memoryStore.Certificate(ctx, name)
+}
+
+// Handshakes are served with what others have put there, too, to its very end.
+func TestIssuer_ConsiderAsksNothingAboutCertificatesOfMoreNames(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	s := &readingStore{memoryStore: b.store}
+	i := b.issuer(func(o *Options) { o.Store = s })
+	const host = "www.a.example"
+	for _, tt := range []struct {
+		names []string
+		max   int64
+	}{{[]string{"*.a.example"}, 0}, {[]string{host, "a.example"}, 0}, {[]string{"b.example"}, 0}, {[]string{host}, 1}} {
+		pair := certtest.New(t).Issue(t, tt.names...)
+		b.store.certs = map[string][2]string{tt.names[0]: {pair.Certificate, pair.Key}}
+		stored, err := i.read(t.Context(), &flight{}, tt.names[0])
+		if err != nil || stored.pair == nil {
+			t.Fatal(err)
+		}
+		leaf := *stored.pair.Leaf
+		leaf.NotAfter = time.Now().Add(time.Hour)
+		leaf.NotBefore = leaf.NotAfter.Add(-24 * time.Hour) // It is in its last third.
+		s.reads.Store(0)
+		for range 20 {
+			i.Consider(host, &leaf)
+			settled(t, i)
+		}
+		if n := s.reads.Load(); n > tt.max {
+			t.Errorf("%v: the store was asked %d times in 20 handshakes, want %d at most", tt.names, n, tt.max)
+		}
 	}
 }
 
