@@ -100,11 +100,48 @@ func (t *hashTable[T]) fresh(name string, now int64) (h *hash[T], ok bool) {
 	case t.refused == epoch:
 		return &t.nothing, true
 	case t.index.lacks(name, epoch):
-		delete(t.present, name) // what an earlier epoch knew
-		return &t.nothing, true
+		return t.gone(name, h, now), true
 	}
 	return h, false
 }
+
+// gone returns what counts under a name that the index lacks: what an earlier epoch knew, for as long
+// as a list would. mu is held.
+func (t *hashTable[T]) gone(name string, h *hash[T], now int64) *hash[T] {
+	at := t.tornSince(h)
+	end := at + int64(t.c.o.TornWriteGrace)
+	if at != 0 && now < min(end, h.until) {
+		kept := &hash[T]{
+			content: h.content, sum: h.sum, until: min(end, h.until), soft: never,
+			epoch: t.c.epoch.Load(), pushed: at, used: now,
+		}
+		t.present[name] = kept
+		return kept
+	}
+	if _, ok := t.present[name]; ok {
+		delete(t.present, name)
+		t.c.noteHashChange(t.family)
+	}
+	return &t.nothing
+}
+
+// tornSince returns when a push outdated h, if h held something; else 0. A flush is a push for all that
+// was fresh.
+func (t *hashTable[T]) tornSince(h *hash[T]) int64 {
+	switch {
+	case h == nil || h.content == nil || t.c.o.TornWriteGrace <= 0:
+		return 0
+	case h.pushed != 0:
+		return h.pushed
+	case h.epoch != 0 && h.epoch == t.c.flush.epoch:
+		return t.c.flush.at
+	default:
+		return 0
+	}
+}
+
+// empty tells whether there is no name at all, nor one that counts for a while yet. mu is held.
+func (t *hashTable[T]) empty(epoch uint64) bool { return t.index.empty(epoch) && len(t.present) == 0 }
 
 // found is the answer to a question for one name, or the flight that will bring it.
 type found[T any] struct {
@@ -321,15 +358,16 @@ func (t *hashTable[T]) settle(f *flight[*hash[T]], r *hashReading, content *T, s
 		h.until = now + int64(r.ttl)
 	}
 	exists := r.fields != nil || r.broken != nil
+	torn := t.tornSince(old)
 	switch {
 	case content != nil || old == nil || old.content == nil:
 	case exists:
 		// What serves is better than what cannot be used.
 		h.content, h.sum = old.content, old.sum
-	case old.pushed != 0 && now < old.pushed+int64(c.o.TornWriteGrace):
+	case torn != 0 && now < torn+int64(c.o.TornWriteGrace):
 		// A writer that replaces a hash may remove it first.
-		h.content, h.sum, h.pushed = old.content, old.sum, old.pushed
-		h.until = old.pushed + int64(c.o.TornWriteGrace)
+		h.content, h.sum, h.pushed = old.content, old.sum, torn
+		h.until = torn + int64(c.o.TornWriteGrace)
 		exists = true
 	}
 	if !exists {

@@ -75,9 +75,11 @@ type indexed interface {
 func (t *hashTable[T]) nameIndex() *nameIndex { return &t.index }
 
 func (t *hashTable[T]) prune() {
-	torn := t.c.now() - int64(t.c.o.TornWriteGrace)
+	now := t.c.now()
+	torn := now - int64(t.c.o.TornWriteGrace)
 	for name, h := range t.present {
-		if _, ok := t.index.names[name]; !ok && h.epoch != t.index.epoch && h.pushed < torn {
+		_, ok := t.index.names[name]
+		if outdated := h.epoch != t.index.epoch && t.tornSince(h) < torn; !ok && (outdated || now >= h.until) {
 			delete(t.present, name)
 			t.c.noteHashChange(t.family)
 		}
@@ -99,12 +101,22 @@ func (c *Cache) runIndex(ctx context.Context) {
 		wait := c.o.MaxAge
 		if epoch&1 == 1 {
 			last = time.Now()
+			if c.isFlushing() {
+				wait = min(wait, c.o.TornWriteGrace) // What a flush took away and nobody asks for is forgotten then.
+			}
 			if err := c.buildIndex(ctx, epoch); err != nil && !errors.Is(err, errNoNames) && !isReply(err) {
 				wait = indexPause
 			}
 		}
 		c.awaitEpoch(ctx, epoch, wait)
 	}
+}
+
+// isFlushing tells whether what a flush took away may still serve.
+func (c *Cache) isFlushing() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.flush.at != 0 && c.now() < c.flush.at+int64(c.o.TornWriteGrace)
 }
 
 // awaitEpoch waits until the epoch is another one, for d at most.

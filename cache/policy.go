@@ -132,7 +132,7 @@ func hasPolicies(name string) bool { return name[0] == '[' || strings.IndexByte(
 // of all hosts; until is when it ends by itself. mu is held.
 func (c *Cache) policyFromMemory(host string) (p *Policy, until int64, known bool) {
 	epoch := c.epoch.Load()
-	if c.policies.refused == epoch || c.policies.index.empty(epoch) || !hasPolicies(host) {
+	if c.policies.refused == epoch || c.policies.empty(epoch) || !hasPolicies(host) {
 		return nil, never, true
 	}
 	now := c.now()
