@@ -52,8 +52,12 @@ func (c *Cache) Certificate(name string, client netip.Addr) *tls.Certificate {
 		}
 		return false
 	}
-	limited := func() bool { return c.certLimit.allows(client, c.now()) }
-	h, err := c.certificates.first(names, limited, passes)
+	var read bool
+	mayRead := func() bool {
+		read = c.certLimit.allows(client, c.now())
+		return read
+	}
+	h, err := c.certificates.first(names, mayRead, passes)
 	switch {
 	case h != nil:
 		return h.content.parsed
@@ -61,7 +65,7 @@ func (c *Cache) Certificate(name string, client netip.Addr) *tls.Certificate {
 		c.m.certsLimited.Inc()
 	case err != nil:
 		c.m.certsUnavailable.Inc()
-	case spare == nil:
+	case spare == nil && read: // What memory answers costs the store nothing.
 		c.certLimit.charge(client, c.now())
 	}
 	return spare

@@ -314,6 +314,28 @@ func TestCertificate_FloodOfRandomNames(t *testing.T) {
 	})
 }
 
+// Many handshakes for one name that the bind entry serves must not stop the first one for another.
+func TestCertificate_AnswersFromMemoryAreNotCharged(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	own := certtest.New(t).Issue(t, "shop.b.example")
+	(&redisRoutes{s}).setHash("tls:shop.b.example", fieldsOf(own))
+	address := redistest.StartGate(t, s, func(command string) string {
+		if strings.HasPrefix(command, "SCAN") {
+			return "NOPERM no"
+		}
+		return ""
+	})
+	c := start(t, Options{Driver: []string{"redis://" + address}, NegativeTTL: time.Hour})
+	for range 3 * maxClientMissRate {
+		wantSerial(t, c, "www.a.example", "none")
+	}
+	wantSerial(t, c, "shop.b.example", own.Serial)
+	if n := c.m.certsLimited.Get(); n != 0 {
+		t.Errorf("%d handshakes were limited", n)
+	}
+}
+
 // hscans returns how many HSCAN a server has performed.
 func hscans(s *redistest.Server) int64 {
 	var n int64
