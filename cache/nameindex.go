@@ -92,7 +92,8 @@ func (c *Cache) tables() [families]indexed {
 }
 
 // runIndex keeps the indexes complete until ctx ends: it walks through the keys of the store when the
-// watch begins to stand and, because some changes are never announced, once per MaxAge.
+// watch begins to stand and, because some changes are never announced, once per MaxAge. A server that
+// allows no walk is asked no sooner; one that cannot answer just now is.
 func (c *Cache) runIndex(ctx context.Context) {
 	var last time.Time
 	for ctx.Err() == nil {
@@ -104,8 +105,9 @@ func (c *Cache) runIndex(ctx context.Context) {
 			if c.isFlushing() {
 				wait = min(wait, c.o.TornWriteGrace) // What a flush took away and nobody asks for is forgotten then.
 			}
-			if err := c.buildIndex(ctx, epoch); err != nil && !errors.Is(err, errNoNames) && !isReply(err) {
-				wait = indexPause
+			err := c.buildIndex(ctx, epoch)
+			if err != nil && !errors.Is(err, errNoNames) && (!isReply(err) || passes(err)) {
+				wait = min(wait, indexPause)
 			}
 		}
 		c.awaitEpoch(ctx, epoch, wait)
