@@ -70,8 +70,8 @@ const ChallengeProtocol = "acme-tls/1"
 type Bundle struct {
 	options  Options
 	settings settings
-	clients  atomic.Pointer[x509.CertPool]   // nil: no certificates are asked for
-	current  atomic.Pointer[tls.Certificate] // nil: no files
+	clients  atomic.Pointer[x509.CertPool] // nil: no certificates are asked for
+	current  atomic.Pointer[stapled]       // nil: no files
 }
 
 // Load reads everything that o names. Errors say which file is wrong, how, and the way out; an
@@ -179,7 +179,8 @@ func (b *Bundle) Certificate(name string, client netip.Addr) *tls.Certificate {
 // choose returns the certificate for a server name, nil if there is none; valid is false if clients
 // will refuse it.
 func (b *Bundle) choose(name string, client netip.Addr) (cert *tls.Certificate, valid bool) {
-	own, now := b.current.Load(), time.Now()
+	now := time.Now()
+	own := b.current.Load().at(now)
 	if b.options.ByName == nil && b.options.OnDemand == nil || name == "" {
 		return own, true
 	}

@@ -46,14 +46,14 @@ type Directory struct {
 // file is one certificate of a Directory. Directory.mu guards all but what once is about.
 type file struct {
 	stamp  stamp
-	loaded *loading         // nil: not read yet
-	before *tls.Certificate // the last one that could be used; serves when a later one cannot
+	loaded *loading // nil: not read yet
+	before *stapled // the last one that could be used; serves when a later one cannot
 }
 
 // loading is one reading of the files of a name.
 type loading struct {
 	once sync.Once
-	cert *tls.Certificate // nil: they cannot be used
+	cert *stapled // nil: they cannot be used
 }
 
 // stamp tells versions of the two files apart.
@@ -138,14 +138,14 @@ func (d *Directory) get(name string) *tls.Certificate {
 		l.cert = cert
 	})
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if l.cert == nil {
-		return f.before
+	s := l.cert
+	if s == nil {
+		s = f.before
+	} else if f.loaded == l {
+		f.before = s
 	}
-	if f.loaded == l {
-		f.before = l.cert
-	}
-	return l.cert
+	d.mu.Unlock()
+	return s.at(time.Now())
 }
 
 // makeRoom forgets a certificate, any one, when there are too many. mu is held.
@@ -162,7 +162,7 @@ func (d *Directory) makeRoom() {
 	}
 }
 
-func (d *Directory) load(name string) (*tls.Certificate, error) {
+func (d *Directory) load(name string) (*stapled, error) {
 	chain, err := readBounded(d.file(name, ".crt"))
 	if err != nil {
 		return nil, err
@@ -178,8 +178,7 @@ func (d *Directory) load(name string) (*tls.Certificate, error) {
 	if err := Covers(cert, name); err != nil {
 		return nil, err
 	}
-	staple(cert, d.file(name, ".ocsp"), d.log)
-	return cert, nil
+	return staple(cert, d.file(name, ".ocsp"), d.log), nil
 }
 
 func (d *Directory) file(name, suffix string) string { return filepath.Join(d.path, name+suffix) }

@@ -14,7 +14,7 @@ import (
 )
 
 // loadPair reads certificate, chain and key, and checks that they belong together.
-func loadPair(o Options) (*tls.Certificate, error) {
+func loadPair(o Options) (*stapled, error) {
 	if o.Cert == "" || o.Key == "" {
 		return nil, errors.New("load certificate: https needs both cert and key, or neither; name a PEM file for each")
 	}
@@ -37,8 +37,7 @@ func loadPair(o Options) (*tls.Certificate, error) {
 	for _, c := range chain {
 		cert.Certificate = append(cert.Certificate, c.Raw)
 	}
-	staple(cert, o.Cert+".ocsp", o.Log)
-	return cert, nil
+	return staple(cert, o.Cert+".ocsp", o.Log), nil
 }
 
 // readCertificates returns the certificates in a PEM file, at least one, in its order.
