@@ -16,35 +16,51 @@ import (
 )
 
 // A request for a name that neither the handshake asked for nor the certificate holds has come the wrong way. In
-// HTTP/1.1 it passes: a connection there was made for one host.
+// HTTP/1.1 it passes: a connection there was made for one host. Where the certificate comes from does not matter.
 func TestH2_Misdirected(t *testing.T) {
 	t.Parallel()
 	b := backendtest.Echo(t, "b")
 	routes := routeList{"*": {"any", b.URL()}}
-	e, cert := newMultiEdge(t, routes)
-	for _, v := range versions {
-		c := v.visit(t, e, cert)
-		for host, covered := range map[string]bool{
-			"edge.example": true, "A.example": true, "x.pool.example": true, "a.example:443": true, "127.0.0.1": true,
-			"y.x.pool.example": false, "stranger.example": false, "[::1]": false,
-		} {
-			q := c.request("GET", "/", "a.example", nil)
-			q.Host = host
-			a := c.send(q)
-			if covered || v.name == "http/1.1" {
-				wantStatus(t, a, 200, "")
-			} else {
-				wantStatus(t, a, 421, "misdirected")
+	for _, tt := range []struct {
+		name   string
+		change func(*setup)
+	}{
+		{"a list", func(*setup) {}},
+		{"a function", func(s *setup) { // As the program has it.
+			pair := s.bind.TLS.Certificates[0]
+			s.bind.TLS.Certificates = nil
+			s.bind.TLS.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &pair, nil }
+		}},
+	} {
+		e, cert := newMultiEdge(t, routes, tt.change)
+		for _, v := range versions {
+			c := v.visit(t, e, cert)
+			for host, covered := range map[string]bool{
+				"edge.example": true, "A.example": true, "x.pool.example": true, "a.example:443": true, "127.0.0.1": true,
+				"y.x.pool.example": false, "stranger.example": false, "[::1]": false,
+			} {
+				q := c.request("GET", "/", "a.example", nil)
+				q.Host = host
+				status, cause := 421, "misdirected"
+				if covered || v.name == "http/1.1" {
+					status, cause = 200, ""
+				}
+				if a := c.send(q); a.StatusCode != status || a.cause() != cause {
+					t.Errorf("certificate from %s, %s, %s: %d %q, want %d %q", tt.name, v.name, host, a.StatusCode, a.cause(), status, cause)
+				}
 			}
 		}
+		// A client that names nobody cannot be misled.
+		c := versions[1].visit(t, e, cert)
+		transport := c.http.Transport.(*http.Transport)
+		transport.TLSClientConfig.ServerName = "127.0.0.1"
+		q := c.request("GET", "/", "a.example", nil)
+		q.Host = "stranger.example"
+		wantStatus(t, c.send(q), 200, "")
+		if got := e.metric("sluice_panics_total"); got != 0 {
+			t.Errorf("certificate from %s: %v panics", tt.name, got)
+		}
 	}
-	// A client that names nobody cannot be misled.
-	c := versions[1].visit(t, e, cert)
-	transport := c.http.Transport.(*http.Transport)
-	transport.TLSClientConfig.ServerName = "127.0.0.1"
-	q := c.request("GET", "/", "a.example", nil)
-	q.Host = "stranger.example"
-	wantStatus(t, c.send(q), 200, "")
 }
 
 // HTTP/2 is spoken only where it is offered, and never on a plain port.

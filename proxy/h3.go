@@ -175,7 +175,9 @@ func quicTLS(s *Server, listener *tls.Config) *tls.Config {
 		c.GetCertificate = func(hello *tls.ClientHelloInfo) (cert *tls.Certificate, err error) {
 			// No fence of ours is around the library's goroutines.
 			defer s.survive("handshake", func() { err = errors.New("no certificate") })
-			hello.Conn = knownClient{addr: addrOfUDP(hello.Conn.RemoteAddr())}
+			if _, known := hello.Conn.(knownClient); !known { // covers asks for a connection that stands.
+				hello.Conn = knownClient{addr: addrOfUDP(hello.Conn.RemoteAddr())}
+			}
 			return get(hello)
 		}
 	}

@@ -244,6 +244,9 @@ func (s *Server) survive(where string, end func()) {
 
 func (s *Server) tellPanic(where string, r any) {
 	s.metrics.panics.Inc()
+	if !s.panics.allow(KindInternal, now()) {
+		return // A client may be able to repeat it at will, and each line has a stack.
+	}
 	s.log.Error("panic in a "+where, "panic", r, "stack", string(debug.Stack()))
 }
 

@@ -187,6 +187,21 @@ func TestOwnAnswers_Panic(t *testing.T) {
 	}
 }
 
+// What a client can repeat must not fill the log: lines about panics are thinned out, and all of them are counted.
+func TestOwnAnswers_PanicsInTheLog(t *testing.T) {
+	t.Parallel()
+	var ops logtest.Buffer
+	e := newEdge(t, nil, func(s *setup) { s.noRoutes, s.opsLog = true, &ops })
+	const panics, most = 60, 2 * 20 // A window of time may end meanwhile.
+	for range panics {
+		wantStatus(t, e.get("a.example"), 502, "internal")
+	}
+	e.awaitMetric("sluice_panics_total", panics)
+	if n := strings.Count(ops.String(), "panic in a request"); n == 0 || n > most {
+		t.Errorf("%d lines about %d panics, want at most %d", n, panics, most)
+	}
+}
+
 // A panic that the request's own fence can't mend costs the connection, not the process.
 func TestOwnAnswers_PanicInTheErrorAnswer(t *testing.T) {
 	t.Parallel()

@@ -79,6 +79,7 @@ type Server struct {
 	budget   budget
 	throttle throttle     // of lines about failed exchanges
 	deaths   throttle     // of lines about dead backends; by KindNone those that a status killed
+	panics   throttle     // of lines about panics, all by KindInternal
 	fullTold atomic.Int64 // window of the last line about MaxConnections
 	// refusedTold is that of the last line about a connection that the poller refused.
 	refusedTold atomic.Int64
