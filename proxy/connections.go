@@ -13,8 +13,10 @@ type connections struct {
 	most   atomic.Int64 // that were open since crowd was asked, about
 	shards [connShards]connShard
 
-	ipMu sync.Mutex
-	ips  map[netip.Addr]int // connections per address, only while MaxConnectionsPerIP is set
+	// Only while MaxConnectionsPerIP is set; guarded by ipMu.
+	ipMu   sync.Mutex
+	ips    map[netip.Addr]int // connections per address
+	claims map[netip.Addr]int // handshakes of HTTP/3 besides, of which the address may be another's
 
 	freeMu sync.Mutex
 	freed  *sync.Cond // a connection has ended
@@ -30,7 +32,7 @@ type connShard struct {
 }
 
 func newConnections() *connections {
-	cs := &connections{ips: make(map[netip.Addr]int)}
+	cs := &connections{ips: make(map[netip.Addr]int), claims: make(map[netip.Addr]int)}
 	cs.freed = sync.NewCond(&cs.freeMu)
 	for i := range cs.shards {
 		r := &cs.shards[i].ring
@@ -83,18 +85,35 @@ func (cs *connections) beginIP(a netip.Addr, limit int) bool {
 	return true
 }
 
-// countIP returns how many connections of an address are counted.
-func (cs *connections) countIP(a netip.Addr) int {
-	cs.ipMu.Lock()
-	defer cs.ipMu.Unlock()
-	return cs.ips[a]
-}
-
 func (cs *connections) endIP(a netip.Addr) {
 	cs.ipMu.Lock()
 	defer cs.ipMu.Unlock()
-	if cs.ips[a]--; cs.ips[a] <= 0 {
-		delete(cs.ips, a)
+	countDown(cs.ips, a)
+}
+
+// beginClaim counts a connection that says it comes from an address.
+func (cs *connections) beginClaim(a netip.Addr) {
+	cs.ipMu.Lock()
+	defer cs.ipMu.Unlock()
+	cs.claims[a]++
+}
+
+func (cs *connections) endClaim(a netip.Addr) {
+	cs.ipMu.Lock()
+	defer cs.ipMu.Unlock()
+	countDown(cs.claims, a)
+}
+
+// claimedIP returns how many connections come from an address, or say so.
+func (cs *connections) claimedIP(a netip.Addr) int {
+	cs.ipMu.Lock()
+	defer cs.ipMu.Unlock()
+	return cs.ips[a] + cs.claims[a]
+}
+
+func countDown(counts map[netip.Addr]int, a netip.Addr) {
+	if counts[a]--; counts[a] <= 0 {
+		delete(counts, a)
 	}
 }
 

@@ -214,13 +214,13 @@ func (q *quicListener) config() *quic.Config {
 
 // doubts reports whether a client has to show that it is where its packets say, which costs it a round trip (RFC 9000
 // §8.1.2): many handshakes are under way, there is little room for more, or its address has all the connections that it
-// may have. Whoever sends in others' names can use up none of these limits.
+// may have, those included that only claim to come from there. Whoever sends in others' names can use up none of these
+// limits.
 func (q *quicListener) doubts(a net.Addr) bool {
 	s, cfg := q.srv, q.srv.config()
-	addr := addrOfUDP(a)
 	doubt := q.half.Load() >= quicRetryFrom ||
 		cfg.MaxHandshakesPerSecond > 0 && s.shakes.used(now()) >= cfg.MaxHandshakesPerSecond/2 ||
-		cfg.MaxConnectionsPerIP > 0 && s.conns.countIP(addr) >= cfg.MaxConnectionsPerIP
+		cfg.MaxConnectionsPerIP > 0 && s.conns.claimedIP(addrOfUDP(a)) >= cfg.MaxConnectionsPerIP
 	if doubt {
 		s.metrics.h3Retries.Inc()
 	}
@@ -231,8 +231,11 @@ var errQUICRefused = errors.New("refused")
 
 // quicArrival is a connection from its first packet to its end.
 type quicArrival struct {
-	half sync.Once   // ends the handshake
-	gone atomic.Bool // it is being counted out, or will be by serve
+	addr    netip.Addr  // the client's, or somebody's in whose name it sends
+	claims  bool        // it is counted as one that only says so
+	counted bool        // under MaxConnectionsPerIP, by whoever may count it out
+	half    sync.Once   // ends the handshake
+	gone    atomic.Bool // it is being counted out, or will be by serve
 }
 
 type quicArrivalKey struct{}
@@ -241,7 +244,7 @@ type quicArrivalKey struct{}
 // over TCP, where it may wait.
 func (q *quicListener) admit(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
 	s, cfg := q.srv, q.srv.config()
-	addr := addrOfUDP(info.RemoteAddr)
+	a := &quicArrival{addr: addrOfUDP(info.RemoteAddr)}
 	switch {
 	case s.closing.Load():
 		return nil, errQUICRefused
@@ -249,33 +252,70 @@ func (q *quicListener) admit(ctx context.Context, info *quic.ClientInfo) (contex
 		s.metrics.limited[limitConnections].Inc()
 		s.tellFull(cfg.MaxConnections)
 		return nil, errQUICRefused
-	case cfg.MaxConnectionsPerIP > 0 && info.AddrVerified && s.conns.countIP(addr) >= cfg.MaxConnectionsPerIP:
-		s.metrics.limited[limitConnectionsPerIP].Inc()
+	case info.AddrVerified && !q.countIP(a):
 		return nil, errQUICRefused
 	case !s.mayShake():
+		q.uncountIP(a)
 		return nil, errQUICRefused
 	}
-	a := &quicArrival{}
+	if a.claims = !info.AddrVerified && cfg.MaxConnectionsPerIP > 0; a.claims {
+		s.conns.beginClaim(a.addr)
+	}
 	q.half.Add(1)
 	s.conns.open.Add(1)
 	ctx = context.WithValue(ctx, quicArrivalKey{}, a)
-	context.AfterFunc(ctx, func() { q.depart(ctx, a, addr) })
+	context.AfterFunc(ctx, func() { q.depart(ctx, a) })
 	return ctx, nil
 }
 
-// depart counts a connection out when its context has ended, which may be before it was served.
-func (q *quicListener) depart(ctx context.Context, a *quicArrival, addr netip.Addr) {
+// countIP counts a connection under MaxConnectionsPerIP, once its client has shown that it is where its packets say. It
+// reports false if the address has too many.
+func (q *quicListener) countIP(a *quicArrival) bool {
 	s := q.srv
-	a.half.Do(func() { q.half.Add(-1) })
+	limit := s.config().MaxConnectionsPerIP
+	if limit <= 0 || a.counted {
+		return true
+	}
+	if a.counted = s.conns.beginIP(a.addr, limit); !a.counted {
+		s.metrics.limited[limitConnectionsPerIP].Inc()
+	}
+	return a.counted
+}
+
+func (q *quicListener) uncountIP(a *quicArrival) {
+	if a.counted {
+		q.srv.conns.endIP(a.addr)
+	}
+}
+
+// shaken ends a handshake, whatever came of it.
+func (q *quicListener) shaken(a *quicArrival) {
+	a.half.Do(func() {
+		q.half.Add(-1)
+		if a.claims {
+			q.srv.conns.endClaim(a.addr)
+		}
+	})
+}
+
+// depart counts a connection out when its context has ended, which may be before it was served.
+func (q *quicListener) depart(ctx context.Context, a *quicArrival) {
+	s := q.srv
+	q.shaken(a)
 	if a.gone.Swap(true) {
 		return // serve counts it out, after its last request.
 	}
-	s.conns.open.Add(-1)
-	s.conns.freed.Broadcast()
+	q.countOut(a)
 	if !s.closing.Load() {
 		s.metrics.handshakes.Inc()
-		s.log.Debug("quic handshake failed", "client", addr.String(), "error", context.Cause(ctx))
+		s.log.Debug("quic handshake failed", "client", a.addr.String(), "error", context.Cause(ctx))
 	}
+}
+
+func (q *quicListener) countOut(a *quicArrival) {
+	q.uncountIP(a)
+	q.srv.conns.open.Add(-1)
+	q.srv.conns.freed.Broadcast()
 }
 
 // accept serves the connections whose handshake is done.
@@ -294,22 +334,16 @@ func (q *quicListener) accept(failed chan<- error) {
 func (q *quicListener) serve(qc *quic.Conn) {
 	s := q.srv
 	a, _ := qc.Context().Value(quicArrivalKey{}).(*quicArrival)
-	a.half.Do(func() { q.half.Add(-1) })
 	if a.gone.Swap(true) {
 		return // It has ended already.
 	}
-	defer func() {
-		s.conns.open.Add(-1)
-		s.conns.freed.Broadcast()
-	}()
+	defer q.countOut(a)
 	defer s.survive("connection", func() { _ = qc.CloseWithError(h3InternalError, "") })
-	if addr, limit := addrOfUDP(qc.RemoteAddr()), s.config().MaxConnectionsPerIP; limit > 0 {
-		if !s.conns.beginIP(addr, limit) {
-			s.metrics.limited[limitConnectionsPerIP].Inc()
-			_ = qc.CloseWithError(h3ExcessiveLoad, "too many connections")
-			return
-		}
-		defer s.conns.endIP(addr)
+	fits := q.countIP(a)
+	q.shaken(a) // Not before: it would count nowhere for a moment.
+	if !fits {
+		_ = qc.CloseWithError(h3ExcessiveLoad, "too many connections")
+		return
 	}
 	c := newH3Conn(s, qc, q.bind)
 	s.h3.add(c)
