@@ -5,11 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"golang.org/x/net/http2/hpack"
 
 	"sluice/internal/backendtest"
 )
@@ -115,4 +117,66 @@ func TestH3_HandshakesInAnothersName(t *testing.T) {
 	if got := e.metric("sluice_http3_retries_total"); got == 0 {
 		t.Error("no retry")
 	}
+}
+
+// A head that exceeds what is read of it is too large, also where the part that is read ends with a field, and what
+// follows is no frame.
+func TestH3_HeadBeyondItsLimit(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Echo(t, "b")
+	e, cert := newMultiEdge(t, one("a.example", b.URL()))
+	limit := 2*e.config.MaxHeaderBytes + 32*e.config.MaxHeaderFields
+	head := []byte{0, 0} // No table.
+	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "a.example"}, {":path", "/"}} {
+		head = append(head, fieldH3(f[0], f[1], false)...)
+	}
+	for limit-len(head) > 4000 { // Longer than what is decoded from them, which fits all limits.
+		head = append(head, fieldH3("x-fill-1", strings.Repeat("\xf9", 1000), true)...)
+	}
+	rest := limit - len(head) - (len(fieldH3("x-fill-2", strings.Repeat("0", 500), false)) - 500)
+	head = append(head, fieldH3("x-fill-2", strings.Repeat("0", rest), false)...)
+	if len(head) != limit {
+		t.Fatalf("the head has %d bytes, want %d", len(head), limit)
+	}
+	for _, tt := range []struct {
+		name, status, cause string
+		more                []byte
+	}{
+		{"at the limit", "200", "", nil},
+		{"beyond it, a field", "431", "head_too_large", fieldH3("x-more-1", "1", false)},
+		{"beyond it, a frame that would end the connection", "431", "head_too_large", frameH3(0x8, []byte{0})},
+	} {
+		c := e.dialH3(cert)
+		block := append(head[:len(head):len(head)], tt.more...)
+		a, err := c.read(c.open(append(frameH3(0x1, block), frameH3(0x0, []byte("hello"))...), true))
+		if err != nil || a.status != tt.status || a.fields["x-sluice-error"] != tt.cause {
+			t.Errorf("%s: %s %q, %v, want %s %q", tt.name, a.status, a.fields["x-sluice-error"], err, tt.status, tt.cause)
+		}
+		if a, err := c.read(c.open(requestH3("GET", "/", "a.example"), true)); err != nil || a.status != "200" {
+			t.Errorf("%s: the next request: %v, %v", tt.name, a.status, err)
+		}
+	}
+}
+
+// fieldH3 makes a field of a section, its name literal and its value as it is, or in the code of Huffman.
+func fieldH3(name, value string, huffman bool) []byte {
+	const literalName, coded = 0x20, 0x80
+	b := append(appendPrefixed(nil, literalName, 3, len(name)), name...)
+	if huffman {
+		return hpack.AppendHuffmanString(appendPrefixed(b, coded, 7, int(hpack.HuffmanEncodeLength(value))), value)
+	}
+	return append(appendPrefixed(b, 0, 7, len(value)), value...)
+}
+
+// appendPrefixed appends an integer behind flags in its first byte (RFC 7541 §5.1).
+func appendPrefixed(dst []byte, flags byte, bits, n int) []byte {
+	most := 1<<bits - 1
+	if n < most {
+		return append(dst, flags|byte(n))
+	}
+	dst = append(dst, flags|byte(most))
+	for n -= most; n >= 0x80; n >>= 7 {
+		dst = append(dst, byte(n)|0x80)
+	}
+	return append(dst, byte(n))
 }

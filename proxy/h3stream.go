@@ -145,8 +145,8 @@ func (s *h3Stream) readHead() error {
 	s.headBuf.acquire(smallBuffer)
 	s.head.begin(s.headBuf.b[:0], s.conn.srv.config().MaxHeaderBytes, false)
 	err = decodeSection(block, s.conn.maxSection, &s.head)
-	if length > limit && errors.Is(err, errBlock) {
-		err = errSectionTooLarge // It was cut within a field.
+	if length > limit && (err == nil || errors.Is(err, errBlock)) {
+		err = errSectionTooLarge // It was cut, between two fields or within one.
 	}
 	switch {
 	case errors.Is(err, errSectionTooLarge):
