@@ -388,6 +388,20 @@ func TestH2_Lengths(t *testing.T) {
 	if got := c.status(stream); got != "200" {
 		t.Errorf("padded body: %s", got)
 	}
+	e, cert = newMultiEdge(t, one("a.example", backendtest.Silent(t).URL()))
+	c = e.dialH2(cert)
+	c.settle()
+	for i, body := range []string{"", "hello"} { // What is too much comes when the request is under way.
+		stream, err = c.open(false, "POST", "/", "a.example", "content-length", fmt.Sprint(len(body)))
+		c.must(err)
+		c.must(c.WriteData(stream, false, []byte(body)))
+		e.awaitInFlight(1)
+		c.must(c.WriteData(stream, true, []byte("x")))
+		if code := c.resetOf(stream); code != http2.ErrCodeProtocol {
+			t.Errorf("a frame behind a body of %d bytes: %v", len(body), code)
+		}
+		e.awaitLog(i + 1)
+	}
 }
 
 // A head that is too large gets an answer of ours, is logged and counted. One without measure ends the connection.

@@ -177,6 +177,9 @@ func (hs *h2Stream) stopReading() {
 	hs.stop(errReadStopped)
 }
 
+// surplus implements carrier. The reader of the connection resets such a stream when the frame comes.
+func (hs *h2Stream) surplus() error { return nil }
+
 // stop ends the reading of the body. What came of it, and comes, is dropped. conn.mu is held.
 func (hs *h2Stream) stop(err error) {
 	if hs.stopped == nil {

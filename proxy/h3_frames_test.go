@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -50,6 +51,12 @@ func TestH3_Messages(t *testing.T) {
 		{name: "OPTIONS *", bytes: requestH3("OPTIONS", "*", "a.example"), status: "200"},
 		{name: "short body", bytes: join(post("content-length", "11"), data, data), status: "400", cause: "bad_request"},
 		{name: "long body", bytes: join(post("content-length", "4"), data), status: "400", cause: "bad_request"},
+		{name: "long body, later frame", bytes: join(post("content-length", "5"), data, data), status: "400", cause: "bad_request"},
+		{name: "long body, frames between", bytes: join(post("content-length", "5"), data, frameH3(0x21, nil), frameH3(0x0, nil), data), status: "400", cause: "bad_request"},
+		{name: "body of a request without one", bytes: join(post("content-length", "0"), data), status: "400", cause: "bad_request"},
+		{name: "body of a GET without one", bytes: join(requestH3("GET", "/", "a.example", "content-length", "0"), data), status: "400", cause: "bad_request"},
+		{name: "nothing behind a length", bytes: join(post("content-length", "5"), data, frameH3(0x21, []byte("x")), frameH3(0x0, nil)), status: "200"},
+		{name: "trailers behind a length", bytes: join(post("content-length", "5"), data, headersH3("x-t", "t")), status: "200"},
 		{name: "lengths", bytes: join(post("content-length", "5", "content-length", "5"), data), status: "400", cause: "bad_request"},
 		{name: "no length", bytes: join(post("content-length", "-5"), data), status: "400", cause: "bad_request"},
 		{name: "section too large", bytes: requestH3("GET", "/", "a.example", "x-large", large), status: "431", cause: "head_too_large"},
@@ -276,6 +283,23 @@ func TestH3_Expect(t *testing.T) {
 	c.must(s.Close())
 	if a, err := c.read(s); err != nil || a.status != "200" || a.body != "done" {
 		t.Errorf("%+v, %v", a, err)
+	}
+}
+
+// A client that has sent its body gets its answer, also if it does not say that this was all.
+func TestH3_LengthWithoutEnd(t *testing.T) {
+	t.Parallel()
+	b := backendtest.Echo(t, "b")
+	e, cert := newMultiEdge(t, one("a.example", b.URL()))
+	c := e.dialH3(cert)
+	for _, length := range []int{0, 5, 10_000, 100_000} {
+		q := requestH3("POST", "/", "a.example", "content-length", strconv.Itoa(length))
+		if length > 0 {
+			q = append(q, frameH3(0x0, make([]byte, length))...)
+		}
+		if a, err := c.read(c.open(append(q, 0x0), false)); err != nil || a.status != "200" { // And half a frame's header.
+			t.Errorf("length %d: %v, %v", length, a.status, err)
+		}
 	}
 }
 

@@ -259,12 +259,32 @@ func (s *h3Stream) read(p []byte) (int, error) {
 	s.got += int64(n)
 	s.conn.meter.useful(n)
 	if s.length >= 0 && (s.got > s.length || s.got == s.length && s.rest > 0) {
-		n, err = 0, malformed("body longer than its length")
+		n, err = 0, errLongBody
 	}
 	if err != nil {
 		return n, s.readFailed(err)
 	}
 	return n, nil
+}
+
+var errLongBody = malformed("body longer than its length")
+
+// surplus implements carrier. It looks through the frames that have come along with the body's last bytes, and leaves
+// them where they are: the client may have ended its request, or be about to.
+func (s *h3Stream) surplus() error {
+	d := h3Reader{r: eof{}, buf: s.in.buf, i: s.in.i, n: s.in.n, err: io.EOF}
+	for {
+		kind, length, err := d.frame()
+		switch {
+		case err != nil || kind == h3Headers:
+			return nil
+		case kind == h3Data && length > 0:
+			return s.readFailed(errLongBody) // RFC 9114 §4.1.2
+		}
+		if d.skip(length) != nil {
+			return nil
+		}
+	}
 }
 
 // stopReading implements carrier.

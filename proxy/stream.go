@@ -65,6 +65,10 @@ type carrier interface {
 	read(p []byte) (int, error)
 	stopReading()
 
+	// surplus returns an error if more of the body has come than its length, which has been read, as far as that is known
+	// without waiting.
+	surplus() error
+
 	// appendTrailers appends the field lines of the request's trailers, after io.EOF.
 	appendTrailers(dst []byte) []byte
 
@@ -170,18 +174,23 @@ func (st *stream) wholeBody() ([]byte, bool) { return st.body, st.whole }
 // collectBody implements downstream.
 func (st *stream) collectBody() Error {
 	r := &st.x.req
-	if st.whole || r.framing != framingLength || r.contentLength > bodyBuffer/2 || r.expects && !st.carrier.begun() {
-		return Error{}
-	}
-	st.in.acquire(int(r.contentLength))
-	n := 0
-	for n < int(r.contentLength) {
-		m, err := st.readSome(st.in.b[n:r.contentLength])
-		if n += m; err != nil && n < int(r.contentLength) {
-			return uploadError(st.cutShort(err))
+	if !st.whole {
+		if r.framing != framingLength || r.contentLength > bodyBuffer/2 || r.expects && !st.carrier.begun() {
+			return Error{}
 		}
+		st.in.acquire(int(r.contentLength))
+		n := 0
+		for n < int(r.contentLength) {
+			m, err := st.readSome(st.in.b[n:r.contentLength])
+			if n += m; err != nil && n < int(r.contentLength) {
+				return uploadError(st.cutShort(err))
+			}
+		}
+		st.body, st.whole = st.in.b[:n], true
 	}
-	st.body, st.whole = st.in.b[:n], true
+	if st.carrier.surplus() != nil {
+		return uploadError(errBodySyntax)
+	}
 	return Error{}
 }
 
