@@ -2,7 +2,7 @@ package main
 
 import (
 	"os"
-	"strconv"
+	"strings"
 )
 
 // serveQUIC starts to serve HTTP/3, and takes the packets over from an old process.
@@ -47,10 +47,11 @@ func (e *edge) steerQUIC(oldDrains bool) {
 
 // noteQUIC leaves word for a new process of which sockets this one reads.
 func (e *edge) noteQUIC() error {
-	if len(e.quic) == 0 {
-		return nil
+	names := make([]string, len(e.quic))
+	for i, s := range e.quic {
+		names[i] = datagramName(s.bind, s.own)
 	}
-	return os.Setenv(quicSocketEnv, strconv.Itoa(e.quic[0].own))
+	return os.Setenv(quicSocketsEnv, strings.Join(names, " "))
 }
 
 // leaveQUIC ends the connections whose packets go to the new process: all, if one of the sockets

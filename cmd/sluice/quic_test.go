@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -207,6 +208,67 @@ func TestHandover_HTTP3(t *testing.T) {
 		if err := get(newQUICClient(t, ca.Pool(), port, "www.example.com"), "/"); err != nil {
 			t.Errorf("round %d, after the end of the old process: %v", round, err)
 		}
+	}
+}
+
+// Each address has its own two sockets: one that was added at a handover is at its first when the others are at their
+// second.
+func TestHandover_HTTP3OnAnotherAddress(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	backend := backendtest.HTTP(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			release <- struct{}{}
+		}
+		_, _ = io.WriteString(w, "hello")
+	}))
+	ca := certtest.New(t)
+	port := quicPort(t)
+	_, cert, key := quicFlags(t, port, ca.Issue(t, "www.example.com"))
+	file := filepath.Join(filepath.Dir(cert), "config.json")
+	configure := func(addresses ...string) {
+		for i, a := range addresses {
+			addresses[i] = fmt.Sprintf("%q", net.JoinHostPort(a, strconv.Itoa(port)))
+		}
+		writeFile(t, file, fmt.Sprintf(`{
+			"server": {"accessLog": "none"},
+			"https": {"bind": [%s], "cert": %q, "key": %q, "http3": true}
+		}`, strings.Join(addresses, ", "), cert, key))
+	}
+	const first, second = "127.0.0.1", "127.0.0.2"
+	get := func(address, target string) error {
+		c := newQUICClient(t, ca.Pool(), port, "www.example.com")
+		c.base = "https://" + net.JoinHostPort(address, strconv.Itoa(port))
+		resp, text, err := c.do(http.MethodGet, target, "www.example.com", nil)
+		if err == nil && (resp.StatusCode != http.StatusOK || text != "hello") {
+			err = fmt.Errorf("got %d %q", resp.StatusCode, text)
+		}
+		return err
+	}
+	configure(first)
+	d := newDeployment(t, "--config="+file, routesFile(t, map[string]string{"www.example.com": backend.URL()}))
+	d.awaitLog("listening", "protocol=http/3")
+	configure(first, second)
+	old := d.handOver()
+	d.awaitLog("the old process has ended", fmt.Sprintf("old_pid=%d", old))
+
+	slow := make(chan error, 1)
+	go func() { slow <- get(second, "/slow") }()
+	d.await("the request", func() bool { return strings.Contains(d.metrics(), "sluice_streams 1\n") })
+	old = d.handOver()
+	for i := range 8 {
+		for _, address := range []string{first, second} {
+			if err := get(address, "/"); err != nil {
+				t.Errorf("connection %d of the new process to %s: %v", i, address, err)
+			}
+		}
+	}
+	<-release
+	if err := <-slow; err != nil {
+		t.Errorf("the request of the old process: %v", err)
+	}
+	if status := d.exitStatusOf(old); status != exitOK {
+		t.Errorf("exit status %d, want 0", status)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -28,9 +29,10 @@ type quicSocket struct {
 // quicTags begin the ids of the connections of a process that reads the first, or the second, socket.
 var quicTags = [2]uint16{0x5300, 0x5301}
 
-// quicSocketEnv tells a new process which of the two sockets the old one reads. The name begins so
-// that it is none of the configuration's.
-const quicSocketEnv = "_SLUICE_OLD_QUIC_SOCKET"
+// quicSocketsEnv tells a new process which sockets the old one reads, by their names: addresses that
+// came at different times, or from systemd, are not at the same one of their two. The variable's name
+// begins so that it is none of the configuration's.
+const quicSocketsEnv = "_SLUICE_OLD_QUIC_SOCKETS"
 
 // listenQUIC binds the addresses that HTTP/3 is served on. After an error nothing stays bound.
 func listenQUIC(ctx context.Context, cfg *config.Config, h *handover) (sockets []*quicSocket, err error) {
@@ -72,7 +74,7 @@ func (s *quicSocket) open(ctx context.Context, network string, h *handover) erro
 			h.notePackets(network, s.bind, i, conn)
 		}
 		return s.steer(false)
-	case s.conns[1] != nil && os.Getenv(quicSocketEnv) == "0":
+	case s.conns[1] != nil && slices.Contains(strings.Fields(os.Getenv(quicSocketsEnv)), datagramName(s.bind, 0)):
 		s.own = 1
 	}
 	return nil // The old process has the packets until this one is ready.
