@@ -22,7 +22,9 @@ type accounts struct {
 // since returns what happened between two readings.
 func (a accounts) since(before accounts) look {
 	cores := func(d time.Duration) float64 { return max(d.Seconds()/a.at.Sub(before.at).Seconds(), 0) }
-	return look{used: cores(a.used - before.used), waiting: cores(a.waiting - before.waiting), idle: cores(a.idle - before.idle)}
+	return look{
+		used: cores(a.used - before.used), waiting: cores(a.waiting - before.waiting), idle: cores(a.idle - before.idle),
+	}
 }
 
 // readAccounts reads them all. The waiting of threads takes a file for each of them.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -28,12 +29,7 @@ func TestAccounts_ACrowdedMachine(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		stop := make(chan struct{})
-		for range runtime.NumCPU() {
-			go compute(stop)
-		}
-		time.Sleep(lookEvery)
-		close(stop)
+		compute(lookEvery)
 		now, err := readAccounts()
 		if err != nil {
 			t.Fatal(err)
@@ -48,14 +44,17 @@ func TestAccounts_ACrowdedMachine(t *testing.T) {
 	}
 }
 
-func compute(stop chan struct{}) {
-	for {
-		select {
-		case <-stop:
-			return
-		default:
-		}
+// compute keeps as many threads busy as there are cores.
+func compute(d time.Duration) {
+	var all sync.WaitGroup
+	end := time.Now().Add(d)
+	for range runtime.NumCPU() {
+		all.Go(func() {
+			for time.Now().Before(end) {
+			}
+		})
 	}
+	all.Wait()
 }
 
 func TestAccounts_SomethingElseInTheFiles(t *testing.T) {
