@@ -97,3 +97,25 @@ func TestClientConn_TakesUpTheRateInForce(t *testing.T) {
 		c.release()
 	}
 }
+
+// answering is a carrier whose answer begins while its body is read.
+type answering struct {
+	carrier
+	st *stream
+}
+
+func (c *answering) read([]byte) (int, error) {
+	c.st.x.answered.Store(true)
+	return 1, nil
+}
+
+// A byte that comes late, but after the answer has begun, is no slow upload.
+func TestStream_RateAfterAnswer(t *testing.T) {
+	t.Parallel()
+	st := &stream{upWindow: rateWindow{waited: rateSpan}}
+	cfg := DefaultConfig()
+	st.x.cfg, st.carrier = &cfg, &answering{st: st}
+	if n, err := st.readSome(make([]byte, 1)); n != 1 || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}

@@ -229,12 +229,16 @@ func (st *stream) readBody() ([]byte, error) {
 
 // readSome reads from the body within the limits of an upload.
 func (st *stream) readSome(p []byte) (int, error) {
-	limit, rate := st.uploadLimits()
+	idle, _ := st.uploadLimits()
 	t := now()
-	st.timer.arm(t, limit)
+	st.timer.arm(t, idle)
+	if later, _ := st.uploadLimits(); later != idle {
+		st.timer.arm(t, later) // The answer began before there was a limit to relax.
+	}
 	n, err := st.carrier.read(p)
 	expired := st.timer.disarm()
 	st.received += int64(n)
+	_, rate := st.uploadLimits() // As it is by now: the answer may have begun during the read.
 	switch {
 	case expired && n == 0:
 		return 0, errTimedOut
@@ -369,6 +373,9 @@ func (st *stream) send(p []byte, how sending) error {
 	if !st.committed {
 		st.committed = true
 		st.x.answered.Store(true)
+		if !st.whole {
+			st.timer.relax(st.x.cfg.TunnelIdleTimeout)
+		}
 		if lines = st.lines; lines == nil {
 			lines = []byte{}
 		}
@@ -437,6 +444,21 @@ func (t *bodyTimer) arm(at instant, d time.Duration) {
 	if t.timer == nil {
 		t.timer = time.AfterFunc(d, t.fire)
 	} else {
+		t.timer.Reset(d)
+	}
+}
+
+// relax lets a read that goes on last until d from now; zero is no limit.
+func (t *bodyTimer) relax(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.at == 0:
+	case d <= 0:
+		t.at = 0
+		t.timer.Stop()
+	default:
+		t.at = now().after(d)
 		t.timer.Reset(d)
 	}
 }

@@ -468,3 +468,42 @@ func TestVersions_StalledUpload(t *testing.T) {
 		}
 	})
 }
+
+// Once its answer has begun a request may pause, also where the wait for more of it began before that.
+func TestVersions_SilenceAfterAnswer(t *testing.T) {
+	t.Parallel()
+	b := backendtest.HTTP(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		both := http.NewResponseController(w)
+		_ = both.EnableFullDuplex()
+		_ = both.Flush()
+		n, err := io.Copy(io.Discard, r.Body)
+		_, _ = fmt.Fprint(w, n, " ", err)
+	}))
+	const idle = 300 * time.Millisecond
+	for _, tt := range []struct {
+		v      version
+		tunnel time.Duration
+	}{{versions[1], time.Minute}, {versions[1], 0}, {versions[2], time.Minute}} {
+		t.Run(fmt.Sprint(tt.v.name, " ", tt.tunnel), func(t *testing.T) {
+			t.Parallel()
+			e, cert := newMultiEdge(t, one("a.example", b.URL()), func(s *setup) {
+				s.BodyIdleTimeout, s.TunnelIdleTimeout = idle, tt.tunnel
+			})
+			c := tt.v.visit(t, e, cert)
+			r, w := io.Pipe()
+			resp, err := c.http.Do(c.request("POST", "/", "a.example", r))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			time.Sleep(3 * idle)
+			go func() {
+				_, _ = io.WriteString(w, "late")
+				_ = w.Close()
+			}()
+			if got, err := io.ReadAll(resp.Body); string(got) != "4 <nil>" || err != nil {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	}
+}
