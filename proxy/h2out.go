@@ -185,8 +185,11 @@ func (c *h2Conn) pump() {
 		hs.queued = false
 		before := len(c.out)
 		c.advance(hs, false)
-		if idle++; len(c.out) > before {
+		switch {
+		case len(c.out) > before:
 			idle = 0
+		case hs.queued: // Others have left the queue, which is shorter now.
+			idle++
 		}
 	}
 	c.kick()
