@@ -28,24 +28,43 @@ func (c *h2Conn) kick() {
 // write writes until there is nothing left. By letting the answers that are about to come go first, fewer writes do for
 // all. It runs on a goroutine of its own.
 func (c *h2Conn) write() {
-	defer c.srv.survive("writer", c.link.reset)
+	defer c.srv.survive("writer", c.breakOff)
 	runtime.Gosched()
-	c.mu.Lock()
-	for len(c.out) > 0 && !c.dead {
-		p, held := c.out, c.outBuf
-		c.out, c.outBuf = nil, buffer{}
-		c.pump()
-		c.mu.Unlock()
+	p, held := c.takeOut(nil)
+	for p != nil {
 		_, err := c.wire.Write(p)
 		held.release()
-		c.mu.Lock()
-		if err != nil {
-			c.die()
-		}
+		p, held = c.takeOut(err)
 	}
+}
+
+// takeOut returns what the writer is to write next, nil when it has to end. err is that of its last write. It is called
+// without mu, which a panic must not leave locked: the sweep would wait for it, and with it all other connections.
+func (c *h2Conn) takeOut(err error) (p []byte, held buffer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		c.die()
+	}
+	if len(c.out) == 0 || c.dead {
+		c.writing = false
+		c.settleWriter()
+		return nil, buffer{}
+	}
+	p, held = c.out, c.outBuf
+	c.out, c.outBuf = nil, buffer{}
+	c.pump()
+	return p, held
+}
+
+// breakOff ends a connection whose writer has failed by a panic. It is called without mu.
+func (c *h2Conn) breakOff() {
+	c.link.reset()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.writing = false
+	c.die()
 	c.settleWriter()
-	c.mu.Unlock()
 }
 
 // putHead appends the head of an answer, in as many frames as it takes.

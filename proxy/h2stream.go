@@ -99,17 +99,18 @@ func signal(c chan struct{}) {
 // work answers the request on a goroutine of its own.
 func (hs *h2Stream) work() {
 	c := hs.conn
-	returned := false
-	defer func() {
-		if !returned { // The fence itself has failed: hs is not used again.
-			c.srv.survive("stream", func() { hs.aborted = true })
+	served := false
+	defer c.srv.survive("stream", func() { // There was no fence, or it has failed: hs is not used again.
+		if !served {
 			c.finish(hs)
 		}
-	}()
+	})
 	hs.serve()
-	returned = true
+	served = true
 	c.finish(hs)
-	hs.release()
+	if hs.x.err.Kind != KindInternal { // Whatever a panic has left undone may still know hs.
+		hs.release()
+	}
 }
 
 // requestHead implements carrier.
