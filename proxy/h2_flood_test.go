@@ -31,6 +31,29 @@ var floods = []struct {
 		}
 		return nil
 	}},
+	// The same among fields for streams that are gone, which are no requests. Malformed ones take no place that others
+	// would wait for.
+	{"resets beside trailers", "resets", func(c *frames) error {
+		for range 20000 {
+			gone, err := c.refused()
+			for range 2 {
+				if err == nil {
+					err = c.WriteRawFrame(http2.FrameHeaders, endOfAll, gone, []byte{0x82})
+				}
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}},
+	{"trailers", "control_frames", func(c *frames) error {
+		gone, err := c.refused()
+		if err != nil {
+			return err
+		}
+		return repeat(50000, func() error { return c.WriteRawFrame(http2.FrameHeaders, endOfAll, gone, []byte{0x82}) })
+	}},
 	// CVE-2025-8671: requests that the server itself resets, because of what the client sends for them next.
 	{"made you reset", "resets", func(c *frames) error {
 		for range 20000 {
@@ -117,6 +140,14 @@ var floods = []struct {
 	{"unknown frames", "control_frames", func(c *frames) error {
 		return repeat(50000, func() error { return c.WriteRawFrame(0xbb, 0, 0, []byte("?")) })
 	}},
+}
+
+// endOfAll are the flags of HEADERS that end their block and their stream.
+const endOfAll = http2.FlagHeadersEndHeaders | http2.FlagHeadersEndStream
+
+// refused opens a stream that is reset for its head. Frames for it are ignored from then on.
+func (c *frames) refused() (stream uint32, err error) {
+	return c.open(true, "GET", "/", "a.example", "connection", "x")
 }
 
 func repeat(n int, f func() error) error {

@@ -6,7 +6,7 @@ import "time"
 // honest client needs, and far below what costs more than the requests that it could send instead.
 const (
 	meterWindow   = 10 * time.Second
-	maxControl    = 10000 // Limit: frames other than HEADERS and DATA with something in them
+	maxControl    = 10000 // Limit: frames other than HEADERS of a request and DATA with something in it
 	maxResets     = 500   // Limit: streams that ended by a reset, while they are more than half of those opened
 	usePerControl = 1024  // bytes of heads and bodies that allow one more control frame
 )
@@ -29,7 +29,6 @@ func (m *floodMeter) received(t instant, f *h2Frame) (flood bool, kind int) {
 	n := int64(len(f.payload))
 	switch {
 	case f.kind == frameHeaders && n > 0:
-		m.opened++
 		m.useful += n
 	case f.kind == frameData && (n > 0 || f.has(flagEndStream)), f.kind == frameContinuation && n > 0:
 		m.useful += n

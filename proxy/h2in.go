@@ -127,8 +127,8 @@ func (c *h2Conn) gotBlock(block []byte) h2Code {
 	}
 	if !c.idle(id) || c.left {
 		c.fields.begin(nil, 0, true)
-		if end {
-			c.lingered(id)
+		if !end || !c.lingered(id) {
+			c.meter.control++ // It costs as much as a head and carries no request.
 		}
 		if code := c.decode(block); code != codeNone || c.left || slices.Contains(c.late, id) {
 			return code
@@ -136,6 +136,7 @@ func (c *h2Conn) gotBlock(block []byte) h2Code {
 		return codeProtocol // RFC 9113 §5.1.1
 	}
 	c.lastID = id
+	c.meter.opened++
 	hs := acquireH2Stream(c, id)
 	c.fields.begin(hs.headBuf.b[:0], hs.x.cfg.MaxHeaderBytes, false)
 	code := c.decode(block)

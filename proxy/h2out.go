@@ -266,9 +266,11 @@ func (c *h2Conn) linger(hs *h2Stream) {
 	c.forget(hs, nil)
 }
 
-// lingered takes note that the client has ended a stream by itself.
-func (c *h2Conn) lingered(id uint32) {
+// lingered takes note that the client has ended a stream by itself. It reports whether that was still to come.
+func (c *h2Conn) lingered(id uint32) bool {
+	n := len(c.lingering)
 	c.lingering = slices.DeleteFunc(c.lingering, func(l lingerer) bool { return l.id == id })
+	return len(c.lingering) < n
 }
 
 // stopLingerers asks clients to stop that still send what nobody wants.
