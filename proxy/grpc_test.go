@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -256,5 +257,44 @@ func TestGRPC_BackendFailures(t *testing.T) {
 		c := v.visit(t, e, cert)
 		wantStatus(t, c.do("POST", "/", "a.example"), 502, "retries_used_up")
 		wantStatus(t, c.do("POST", "/", "b.example"), 502, "backend_reset")
+	}
+}
+
+// What says that it is gRPC may be silent within its request only where the backend speaks HTTP/2: to others it is an
+// upload like any other, which must not hold a connection for as long as the client likes.
+func TestGRPC_SilentUpload(t *testing.T) {
+	t.Parallel()
+	const idle = 300 * time.Millisecond
+	h1 := backendtest.Echo(t, "h1").URL()
+	h2c := newH2CBackend(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }).URL
+	for _, tt := range []struct {
+		backend, kind string
+		want          int
+	}{
+		{h1, "application/grpc", 408},
+		{h2c, "application/grpc", 200},
+		{h2c, "application/grpc+proto", 200},
+		{h2c, "application/grpc;x=y", 200},
+		{h2c, "application/grpc-web", 408},
+		{h2c, "application/grpcs", 408},
+		{h2c, "text/plain", 408},
+	} {
+		for _, v := range versions[1:] {
+			t.Run(v.name+" "+tt.backend[:3]+" "+tt.kind, func(t *testing.T) {
+				t.Parallel()
+				e, cert := newMultiEdge(t, one("a.example", tt.backend), func(s *setup) {
+					s.BodyIdleTimeout, s.ResponseTimeout = idle, idle
+				})
+				c := v.visit(t, e, cert)
+				r, w := io.Pipe()
+				end := time.AfterFunc(3*idle, func() { _ = w.Close() })
+				defer end.Stop()
+				a := c.send(c.request("POST", "/", "a.example", r, "Content-Type: "+tt.kind))
+				if a.StatusCode != tt.want {
+					t.Errorf("status %d, want %d", a.StatusCode, tt.want)
+				}
+				_ = w.Close()
+			})
+		}
 	}
 }

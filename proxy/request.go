@@ -290,12 +290,13 @@ func parseLength(v []byte) (int64, bool) {
 	return n, true
 }
 
-// isGRPC reports whether the body is a sequence of gRPC's messages.
+// isGRPC reports whether the body is a sequence of gRPC's messages, in whatever encoding. gRPC-Web is something else.
 func (r *request) isGRPC() bool {
 	for i := range r.fields {
 		f := &r.fields[i]
 		if f.kind == fieldPlain && equalFold(f.name.of(r.b), "content-type") {
-			return bytes.HasPrefix(f.value.of(r.b), []byte("application/grpc"))
+			rest, found := bytes.CutPrefix(f.value.of(r.b), []byte("application/grpc"))
+			return found && (len(rest) == 0 || rest[0] == '+' || rest[0] == ';')
 		}
 	}
 	return false

@@ -22,7 +22,7 @@ type stream struct {
 	whole    bool   // body is set
 	received int64  // bytes of the body so far
 	uploads  bool   // the body is being streamed
-	talks    bool   // gRPC: both directions go on at once
+	talks    bool   // gRPC, to a backend that speaks it: both directions go on at once
 	bodyErr  error  // sticky
 	trailer  head   // of the request's body
 	upWindow rateWindow
@@ -149,7 +149,6 @@ func (st *stream) judge() Kind {
 		return KindBadRequest // RFC 9113 §8.3.1: :path is no URI.
 	}
 	st.whole = x.req.framing == framingNone
-	st.talks = x.req.framing == framingChunked && x.req.isGRPC()
 	return 0
 }
 
@@ -206,7 +205,9 @@ func (st *stream) readBody() ([]byte, error) {
 	if !st.uploads {
 		// Whoever streams may be stuck in a write to the backend and not see the client leave.
 		st.uploads = true
-		link := st.x.upload.up.link
+		up := st.x.upload.up
+		link := up.link
+		st.talks = up.pool.h2c != nil && st.x.req.framing == framingChunked && st.x.req.isGRPC()
 		st.carrier.whenLeft(leaverUpload, func() {
 			st.x.gone.Store(true)
 			link.interrupt()
@@ -249,7 +250,8 @@ func (st *stream) readSome(p []byte) (int, error) {
 }
 
 // uploadLimits returns how long the client may keep silent within its body, and how slow it may be. Once an answer has
-// begun, and in gRPC from the beginning, the two directions are a conversation, in which silence is no stalling.
+// begun, and in gRPC from the beginning, the two directions are a conversation, in which silence is no stalling. That a
+// client calls its body gRPC is not enough: what speaks HTTP/1.1 is no server of gRPC.
 func (st *stream) uploadLimits() (idle time.Duration, rate int) {
 	x := &st.x
 	if st.talks || x.answered.Load() {
