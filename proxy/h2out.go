@@ -171,6 +171,9 @@ func (c *h2Conn) advance(hs *h2Stream, alone bool) {
 		}
 	}
 	switch {
+	case j.last && hs.tail != nil && len(c.out) >= h2OutLimit:
+		c.enqueue(hs)
+		return
 	case j.last && hs.tail != nil:
 		c.putTrailers(hs.id, hs.tail)
 	case j.last:
