@@ -128,9 +128,11 @@ func (c *h2Conn) tick(t instant) {
 	c.sweep(t)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closing != 0 {
+		return // Nothing is written behind the farewell.
+	}
 	c.stopLingerers(t)
 	switch {
-	case c.closing != 0:
 	case !c.acked && c.begun.until(t) > settingsTime:
 		c.srv.metrics.h2Errors[scopeConnection].Inc()
 		c.out = appendGoAway(c.outBytes(), c.lastID, codeSettingsTimeout)
