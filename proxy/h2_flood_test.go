@@ -126,6 +126,23 @@ var floods = []struct {
 		}
 		return repeat(50000, func() error { return c.WriteData(stream, false, nil) })
 	}},
+	{"padded empty data", "control_frames", func(c *frames) error {
+		stream, err := c.open(false, "POST", "/", "a.example")
+		if err != nil {
+			return err
+		}
+		return repeat(50000, func() error {
+			return c.WriteRawFrame(http2.FrameData, http2.FlagDataPadded, stream, []byte{0})
+		})
+	}},
+	// The same as ends of a stream that is gone.
+	{"ends", "control_frames", func(c *frames) error {
+		gone, err := c.refused()
+		if err != nil {
+			return err
+		}
+		return repeat(50000, func() error { return c.WriteData(gone, true, nil) })
+	}},
 	// CVE-2019-9513.
 	{"priority", "control_frames", func(c *frames) error {
 		return repeat(50000, func() error { return c.WritePriority(99, http2.PriorityParam{StreamDep: 3, Weight: 7}) })

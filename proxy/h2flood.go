@@ -27,6 +27,9 @@ func (m *floodMeter) received(t instant, f *h2Frame) (flood bool, kind int) {
 		*m = floodMeter{window: w}
 	}
 	n := int64(len(f.payload))
+	if data, ok := f.unpadded(); ok && f.kind == frameData {
+		n = int64(len(data)) // Padding is nothing.
+	}
 	switch {
 	case f.kind == frameHeaders && n > 0:
 		m.useful += n

@@ -228,8 +228,8 @@ func (c *h2Conn) gotData(f *h2Frame) h2Code {
 			return codeProtocol
 		}
 		c.credit(n)
-		if f.has(flagEndStream) {
-			c.lingered(f.stream)
+		if f.has(flagEndStream) && !c.lingered(f.stream) && len(data) == 0 {
+			c.meter.control++ // The end of nothing.
 		}
 		if c.idle(f.stream) || slices.Contains(c.late, f.stream) {
 			return codeNone
