@@ -218,6 +218,9 @@ func (st *stream) readBody() ([]byte, error) {
 	if limit := st.x.cfg.MaxBodyBytes; limit > 0 && st.received > limit {
 		n, err = 0, errBodyLimit
 	}
+	if err == io.EOF && st.x.req.framing == framingChunked && !st.scanTrailers() {
+		err = errBodySyntax
+	}
 	if err != nil {
 		st.bodyErr = st.cutShort(err)
 		if n == 0 {
@@ -286,15 +289,17 @@ func (st *stream) watch() { st.carrier.whenLeft(leaverExchange, st.x.leave) }
 func (st *stream) unwatch() { st.carrier.unlessLeft(leaverExchange) }
 
 // trailers implements downstream.
-func (st *stream) trailers() *head {
+func (st *stream) trailers() *head { return &st.trailer }
+
+// scanTrailers reads what stands behind the body. It reports false if HTTP/1.1 would not take it.
+func (st *stream) scanTrailers() bool {
 	b := st.carrier.appendTrailers(nil)
-	if len(b) > 0 {
-		b = append(b, "\r\n"...)
-		if n, bad := st.trailer.scan(b, &trailerRules); bad != 0 || n != len(b) {
-			st.trailer.reset()
-		}
+	if len(b) == 0 {
+		return true
 	}
-	return &st.trailer
+	b = append(b, "\r\n"...)
+	n, bad := st.trailer.scan(b, &trailerRules)
+	return bad == 0 && n == len(b)
 }
 
 // bodyBytes implements downstream.

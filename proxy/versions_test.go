@@ -469,6 +469,25 @@ func TestVersions_StalledUpload(t *testing.T) {
 	})
 }
 
+// More trailers than may be are refused, not lost.
+func TestVersions_TooManyTrailers(t *testing.T) {
+	b := backendtest.Echo(t, "b")
+	overVersions(t, func(t *testing.T, v version) {
+		e, cert := newMultiEdge(t, one("a.example", b.URL()))
+		for n, want := range map[int]int{32: 200, 33: 400} {
+			c := v.visit(t, e, cert)
+			q := c.request("POST", "/", "a.example", io.MultiReader(strings.NewReader("hello"))) // Of unknown length.
+			q.Trailer = make(http.Header)
+			for i := range n {
+				q.Trailer.Set(fmt.Sprint("X-", i), "42")
+			}
+			if a := c.send(q); a.StatusCode != want {
+				t.Errorf("%d trailers: status %d, want %d", n, a.StatusCode, want)
+			}
+		}
+	})
+}
+
 // Once its answer has begun a request may pause, also where the wait for more of it began before that.
 func TestVersions_SilenceAfterAnswer(t *testing.T) {
 	t.Parallel()
