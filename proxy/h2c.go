@@ -25,6 +25,8 @@ type h2cConns struct {
 	mu      sync.Mutex
 	conns   []*http.ClientConn
 	dialing *h2cDial // whoever needs a connection meanwhile waits for this one
+	waiting int      // requests that wait for it
+	retired bool     // its pool is forgotten: connections end with their last request
 }
 
 // h2cDial is a connection on its way. err is valid once done is closed.
@@ -54,10 +56,11 @@ var errH2CBusy = errors.New("every connection filled up at once")
 // reserve returns a connection with a place for one request, dialling within limit if there is none. It gives up when
 // ctx ends; the connection goes on to be made, for others.
 func (h *h2cConns) reserve(ctx context.Context, limit time.Duration) (*http.ClientConn, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	defer h.settle()
 	for range h2cTries {
-		h.mu.Lock()
 		if cc := h.free(); cc != nil {
-			h.mu.Unlock()
 			return cc, nil
 		}
 		d := h.dialing
@@ -66,17 +69,26 @@ func (h *h2cConns) reserve(ctx context.Context, limit time.Duration) (*http.Clie
 			h.dialing = d
 			go h.dial(d, limit)
 		}
-		h.mu.Unlock()
-		select {
-		case <-d.done:
-			if d.err != nil {
-				return nil, d.err
-			}
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+		if err := h.await(ctx, d); err != nil {
+			return nil, err
 		}
 	}
 	return nil, errH2CBusy
+}
+
+// await waits for a connection on its way. h.mu is held, but not meanwhile.
+func (h *h2cConns) await(ctx context.Context, d *h2cDial) (err error) {
+	h.waiting++
+	h.mu.Unlock()
+	select {
+	case <-d.done:
+		err = d.err
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	h.mu.Lock()
+	h.waiting--
+	return err
 }
 
 // free reserves a place on a connection that has one. It forgets those that have ended, and ends those that nobody uses
@@ -116,6 +128,7 @@ func (h *h2cConns) dial(d *h2cDial, limit time.Duration) {
 		h.conns = append(h.conns, cc)
 	}
 	h.dialing = nil
+	h.settle()
 	h.mu.Unlock()
 	close(d.done)
 }
@@ -129,6 +142,26 @@ func (h *h2cConns) closeIdle() {
 	for _, cc := range conns {
 		endWithLast(cc)
 	}
+}
+
+// retire lets go of all connections for good. A request that had the pool before it was forgotten, and stood in a queue
+// or waits for a connection, still gets one: nobody would close that later, so it ends with its last request, too.
+func (h *h2cConns) retire() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.retired = true
+	h.settle()
+}
+
+// settle lets go of connections that no request will look for any more. h.mu is held.
+func (h *h2cConns) settle() {
+	if !h.retired || h.waiting > 0 {
+		return
+	}
+	for _, cc := range h.conns {
+		endWithLast(cc)
+	}
+	h.conns = nil
 }
 
 // endWithLast closes a connection that gets no more requests, once it has none.

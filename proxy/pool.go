@@ -71,7 +71,7 @@ func (ps *pools) sweep(t instant) {
 	for key, p := range ps.m {
 		if p.active.Load() == 0 && p.waiting.Load() == 0 && instant(p.lastUse.Load()).until(t) > poolUnused {
 			delete(ps.m, key)
-			p.closeIdle()
+			p.retire()
 		}
 	}
 	ps.srv.metrics.pools.Store(int64(len(ps.m)))
@@ -82,7 +82,7 @@ func (ps *pools) renew() {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	for _, p := range ps.m {
-		p.closeIdle()
+		p.retire()
 	}
 	clear(ps.m)
 }
@@ -118,6 +118,14 @@ func (p *pool) closeIdle() {
 	p.hc.CloseIdleConnections()
 	if p.h2c != nil {
 		p.h2c.closeIdle()
+	}
+}
+
+// retire closes what no request uses, and the rest when that ends: the pool is forgotten.
+func (p *pool) retire() {
+	p.hc.CloseIdleConnections()
+	if p.h2c != nil {
+		p.h2c.retire()
 	}
 }
 
