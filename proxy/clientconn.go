@@ -82,6 +82,9 @@ func (c *clientConn) configure() {
 
 // release gives c back to the pool. Its buffers are gone already.
 func (c *clientConn) release() {
+	if c.x.err.Kind == KindInternal {
+		return // Whatever a panic has left undone may still know it.
+	}
 	c.buf.release()
 	c.kept.release()
 	c.outBuf.release()

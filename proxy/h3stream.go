@@ -79,7 +79,9 @@ func (c *h3Conn) serveH3(qs *quic.Stream) {
 	returned = true
 	c.mux.leave(&s.stream)
 	s.end()
-	s.release()
+	if s.x.err.Kind != KindInternal { // Whatever a panic has left undone may still know s.
+		s.release()
+	}
 }
 
 // end ends the stream, which is complete or cut off.

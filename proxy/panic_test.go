@@ -93,3 +93,15 @@ func TestH2_PanicOfWriter(t *testing.T) {
 		c.mu.Unlock()
 	}
 }
+
+// What a panic has seen is not used for another client's request.
+func TestClientConn_NotUsedAgainAfterAPanic(t *testing.T) {
+	t.Parallel()
+	c := clientConns.Get().(*clientConn)
+	c.srv = newFrameServer(t)
+	c.x.err = failed(KindInternal)
+	c.release()
+	if c.srv == nil { // To be given back is to be emptied.
+		t.Error("it is given back")
+	}
+}
