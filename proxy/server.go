@@ -213,6 +213,9 @@ func (s *Server) carry(a *acceptedConn) {
 	a.end()
 }
 
+// Requests returns how many requests were finished, over all connections. It may be called at any time.
+func (s *Server) Requests() uint64 { return s.metrics.tally.requests() }
+
 // BeginDrain makes pings answer 503, so that load balancers turn away. Accepting goes on.
 func (s *Server) BeginDrain() {
 	s.draining.Store(true)

@@ -67,6 +67,16 @@ func (t *tally) register(set *metrics.Set, name string, of func(*tallyShare) uin
 	})
 }
 
+// requests returns how many requests were counted.
+func (t *tally) requests() (sum uint64) {
+	for i := range t.shares {
+		for class := range t.shares[i].requests {
+			sum += t.shares[i].requests[class].Load()
+		}
+	}
+	return sum
+}
+
 // count counts a finished request.
 func (t *tally) count(status, attempts int, total, backend time.Duration, sent, received int64) {
 	s, ok := t.tokens.Get().(*tallyShare)

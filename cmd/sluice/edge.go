@@ -197,7 +197,6 @@ func prepareLogFolder(path string, id identity) (fresh bool, err error) {
 
 // startServing starts what works as the final user: routes, then requests, then the admin pages.
 func (e *edge) startServing() (err error) {
-	e.startThreads()
 	settings, err := proxySettings(e.started)
 	if err != nil {
 		return err
@@ -220,6 +219,7 @@ func (e *edge) startServing() (err error) {
 	if err != nil {
 		return err
 	}
+	e.startThreads()
 	if err := e.awaitRoutes(); err != nil {
 		return err
 	}
@@ -246,7 +246,7 @@ func (e *edge) startThreads() {
 	case fixed > 0:
 		runtime.GOMAXPROCS(fixed)
 	case os.Getenv("GOMAXPROCS") == "":
-		e.threads = threads.Start(threads.Options{Log: e.log.Logger, Metrics: e.metrics})
+		e.threads = threads.Start(threads.Options{Log: e.log.Logger, Metrics: e.metrics, Done: e.proxy.Requests})
 	}
 }
 

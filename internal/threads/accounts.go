@@ -17,6 +17,7 @@ type accounts struct {
 	used    time.Duration // CPU time of the process
 	waiting time.Duration // time that its threads waited for a core; only where it was asked for
 	idle    time.Duration // of all cores
+	done    uint64        // requests; no account of the kernel's
 }
 
 // since returns what happened between two readings.
@@ -24,6 +25,7 @@ func (a accounts) since(before accounts) look {
 	cores := func(d time.Duration) float64 { return max(d.Seconds()/a.at.Sub(before.at).Seconds(), 0) }
 	return look{
 		used: cores(a.used - before.used), waiting: cores(a.waiting - before.waiting), idle: cores(a.idle - before.idle),
+		done: float64(a.done-before.done) / a.at.Sub(before.at).Seconds(),
 	}
 }
 

@@ -21,11 +21,14 @@ const (
 type Options struct {
 	Log     *slog.Logger // gets a line for each change, at debug level
 	Metrics *metrics.Set // gets sluice_thread_changes_total
+	// Done returns how many requests were served since the start. Fewer threads that serve fewer of them are not kept.
+	Done func() uint64
 }
 
 // Follower sets the number of threads (GOMAXPROCS) as the load asks for, until it is closed.
 type Follower struct {
 	log   *slog.Logger
+	count func() uint64 // of requests
 	fewer *metrics.Counter
 	more  *metrics.Counter
 	stop  chan struct{}
@@ -41,8 +44,12 @@ func Start(o Options) *Follower {
 	if o.Metrics == nil {
 		o.Metrics = metrics.NewSet()
 	}
+	if o.Done == nil {
+		o.Done = func() uint64 { return 0 }
+	}
 	f := &Follower{
 		log:   o.Log,
+		count: o.Done,
 		fewer: o.Metrics.NewCounter(`sluice_thread_changes_total{to="fewer"}`),
 		more:  o.Metrics.NewCounter(`sluice_thread_changes_total{to="more"}`),
 		stop:  make(chan struct{}),
@@ -60,7 +67,7 @@ func (f *Follower) Close() {
 
 func (f *Follower) run(g *governor) {
 	defer f.set(g, g.most)
-	before, err := readAccounts()
+	before, err := f.read()
 	for wait := restEvery; err == nil && g.most > 1; {
 		select {
 		case <-time.After(wait):
@@ -68,7 +75,7 @@ func (f *Follower) run(g *governor) {
 			return
 		}
 		var now accounts
-		if now, err = readAccounts(); err != nil {
+		if now, err = f.read(); err != nil {
 			break
 		}
 		l := now.since(before)
@@ -83,6 +90,13 @@ func (f *Follower) run(g *governor) {
 	if err != nil {
 		f.log.Warn("number of threads does not follow the load: the kernel's accounts cannot be read", "error", err)
 	}
+}
+
+// read reads the accounts of the kernel, and ours.
+func (f *Follower) read() (accounts, error) {
+	a, err := readAccounts()
+	a.done = f.count()
+	return a, err
 }
 
 // set makes it so. All threads are the runtime's own choice, which follows the limits that the

@@ -8,6 +8,7 @@ type look struct {
 	used    float64 // CPU time of this process
 	waiting float64 // time for which threads of this process could have run and had no core
 	idle    float64 // time for which cores had nothing to do
+	done    float64 // requests per second; 0 where nobody counts them
 }
 
 // What a governor decides by.
@@ -29,14 +30,15 @@ const (
 	fitting = 0.05
 	// busy is the part of its threads' time that a process uses when it may have work for another.
 	busy = 0.9
-	// worthIt is by how much the CPU time must grow with another thread for that one to be of use.
-	worthIt = 1.15
-	// agreement is how many looks in a row must speak for fewer threads, and how many for trying one more.
-	agreement = 2
-	// minPatience and maxPatience are how many looks pass before a change is tried again that was
-	// of no use; they double in between.
-	minPatience = 20
-	maxPatience = 640
+	// worse and better bound what counts as the same number of requests, and worthIt as the same CPU time: a change
+	// that makes it fewer is taken back, and another thread stays only if it makes it more.
+	worse, better, worthIt = 0.95, 1.05, 1.15
+	// agreement is how many looks in a row must speak for a change before it is tried, trialLooks how many looks at what
+	// came of it decide whether it stays.
+	agreement, trialLooks = 3, 5
+	// minPatience and maxPatience are how many looks that speak for a change pass before it is tried again if it was of
+	// no use; they double in between.
+	minPatience, maxPatience = 20, 640
 )
 
 // governor decides how many threads there are, look by look. It has no clock: its time is looks.
@@ -44,21 +46,51 @@ type governor struct {
 	most    int // threads while nothing speaks for fewer
 	threads int
 
-	tried  trial   // what the last change was, until the next look has judged it
-	before float64 // CPU time before it
-	agreed int     // looks in a row that spoke for the change that would come next
+	trial  trial // the last change, until it has proved useful
+	agreed pace  // of the looks in a row that spoke for the change that would come next
 	fewer  patience
 	more   patience
 }
 
 // trial is a change that is yet to prove useful.
-type trial int
+type trial struct {
+	kind   change
+	from   int  // threads before
+	before pace // what was done then
+	after  pace
+}
+
+// change is what is tried.
+type change int
 
 const (
-	none trial = iota
-	triedFewer
-	triedMore
+	nothing change = iota
+	fewerThreads
+	moreThreads
 )
+
+// pace sums up looks.
+type pace struct {
+	looks      int
+	used, done float64
+}
+
+func (p *pace) add(l look) {
+	p.looks++
+	p.used += l.used
+	p.done += l.done
+}
+
+// beside returns the means of p as multiples of another's; what the other has nothing of is 1.
+func (p *pace) beside(other pace) (used, done float64) {
+	ratio := func(a, b float64) float64 {
+		if b <= 0 {
+			return 1
+		}
+		return a / float64(p.looks) * float64(other.looks) / b
+	}
+	return ratio(p.used, other.used), ratio(p.done, other.done)
+}
 
 // patience keeps changes apart that turn out to be of no use.
 type patience struct {
@@ -90,31 +122,59 @@ func (g *governor) allowed(threads int) {
 
 // next takes a look into account and returns how many threads there are to be.
 func (g *governor) next(l look) int {
-	tried := g.tried
-	g.tried = none
 	switch {
 	case g.threads < g.most && l.idle >= freeCore:
 		g.set(g.most)
-	case tried == triedMore && l.used < worthIt*g.before:
-		g.more.fail()
-		g.set(g.threads - 1)
-	case tried == triedMore:
-		g.more = patience{}
-	case g.threads < g.most && starves(l):
+	case g.threads < g.most && g.trial.kind != moreThreads && starves(l):
 		g.fewer.fail()
 		g.set(g.most)
-	case g.speaksForFewer(l):
-		if g.fewer.pass() && g.agrees() {
-			g.try(triedFewer, fit(l.used), l)
-		}
+	case g.trial.kind != nothing:
+		g.judge(l)
+	case speaksForFewer(l, g.threads):
+		g.consider(fewerThreads, fit(l.used), &g.fewer, l)
 	case g.threads < g.most && l.used >= busy*float64(g.threads):
-		if g.more.pass() && g.agrees() {
-			g.try(triedMore, g.threads+1, l)
-		}
+		g.consider(moreThreads, g.threads+1, &g.more, l)
 	default:
-		g.agreed = 0
+		g.agreed = pace{}
 	}
 	return g.threads
+}
+
+// consider tries a change when looks agree on it.
+func (g *governor) consider(what change, threads int, p *patience, l look) {
+	if !p.pass() {
+		return
+	}
+	if g.agreed.add(l); g.agreed.looks < agreement {
+		return
+	}
+	t := trial{kind: what, from: g.threads, before: g.agreed}
+	g.set(threads)
+	g.trial = t
+}
+
+// judge looks at what came of a change, and takes it back if it was of no use.
+func (g *governor) judge(l look) {
+	t := &g.trial
+	if l.used < filled*t.before.used/float64(t.before.looks) {
+		return // There is less to do than before: that tells nothing.
+	}
+	if t.after.add(l); t.after.looks < trialLooks {
+		return
+	}
+	used, done := t.after.beside(t.before)
+	switch {
+	case t.kind == fewerThreads && done < worse:
+		g.fewer.fail()
+		g.set(t.from)
+	case t.kind == moreThreads && done < better && used < worthIt:
+		g.more.fail()
+		g.set(t.from)
+	case t.kind == moreThreads:
+		g.more, g.trial = patience{}, trial{}
+	default:
+		g.trial = trial{}
+	}
 }
 
 // fit is how many threads the work fits into.
@@ -123,19 +183,9 @@ func fit(used float64) int { return max(int(math.Ceil(used-fitting)), 1) }
 // starves tells that others have taken the cores that fewer threads left.
 func starves(l look) bool { return l.waiting >= max(starved*l.used, leastWait) }
 
-func (g *governor) speaksForFewer(l look) bool {
+func speaksForFewer(l look, threads int) bool {
 	fewer := fit(l.used)
-	return fewer < g.threads && l.used >= filled*float64(fewer) && l.idle < fullCores && l.waiting >= crowded*l.used
+	return fewer < threads && l.used >= filled*float64(fewer) && l.idle < fullCores && l.waiting >= crowded*l.used
 }
 
-func (g *governor) agrees() bool {
-	g.agreed++
-	return g.agreed >= agreement
-}
-
-func (g *governor) try(what trial, threads int, l look) {
-	g.set(threads)
-	g.tried, g.before = what, l.used
-}
-
-func (g *governor) set(threads int) { g.threads, g.agreed = threads, 0 }
+func (g *governor) set(threads int) { g.threads, g.agreed, g.trial = threads, pace{}, trial{} }
