@@ -30,9 +30,11 @@ const (
 	fitting = 0.05
 	// busy is the part of its threads' time that a process uses when it may have work for another.
 	busy = 0.9
-	// worse and better bound what counts as the same number of requests, and worthIt as the same CPU time: a change
-	// that makes it fewer is taken back, and another thread stays only if it makes it more.
-	worse, better, worthIt = 0.95, 1.05, 1.15
+	// costly is by how much fewer requests the same CPU time may serve with fewer threads. It tells more than their
+	// number does, which is also that of what is asked for.
+	costly = 0.97
+	// better and worthIt are by how much requests or CPU time must become more for another thread to stay.
+	better, worthIt = 1.05, 1.15
 	// agreement is how many looks in a row must speak for a change before it is tried, trialLooks how many looks at what
 	// came of it decide whether it stays.
 	agreement, trialLooks = 3, 5
@@ -164,7 +166,7 @@ func (g *governor) judge(l look) {
 	}
 	used, done := t.after.beside(t.before)
 	switch {
-	case t.kind == fewerThreads && done < worse:
+	case t.kind == fewerThreads && t.before.done > 0 && done < costly*used:
 		g.fewer.fail()
 		g.set(t.from)
 	case t.kind == moreThreads && done < better && used < worthIt:
