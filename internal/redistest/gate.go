@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // StartGate runs a proxy in front of a server until the test ends and returns its address. refuse is
@@ -77,9 +78,11 @@ func (g *gate) hold(client, server net.Conn) (end func()) {
 	}
 }
 
-// join copies both ways. A refusal is written at once, so it may overtake the replies to commands
-// before it: clients that wait for one reply before the next command do not notice, and neither do
-// those that begin with it.
+// refusalDelay is how long a refusal waits for the replies to commands before it. One that overtook them would be taken
+// for the reply to another command.
+const refusalDelay = 30 * time.Millisecond
+
+// join copies both ways.
 func (g *gate) join(client, server net.Conn) {
 	end := g.hold(client, server)
 	var writes sync.Mutex
@@ -108,6 +111,7 @@ func (g *gate) join(client, server net.Conn) {
 				return
 			}
 			if text := g.refuse(strings.ToUpper(strings.Join(words, " "))); text != "" {
+				time.Sleep(refusalDelay)
 				writes.Lock()
 				_, err = fmt.Fprintf(client, "-%s\r\n", text)
 				writes.Unlock()
