@@ -21,7 +21,8 @@ const (
 type Options struct {
 	Log     *slog.Logger // gets a line for each change, at debug level
 	Metrics *metrics.Set // gets sluice_thread_changes_total
-	// Done returns how many requests were served since the start. Fewer threads are not kept if each of them costs more then.
+	// Done returns how many requests were served since the start. Fewer threads are not kept if each request costs more
+	// then.
 	Done func() uint64
 }
 
