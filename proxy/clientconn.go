@@ -80,10 +80,10 @@ func (c *clientConn) configure() {
 	c.x.cfg, c.peer.trusted = cfg, trusts(cfg.TrustedProxies, c.peer.addr)
 }
 
-// release gives c back to the pool. Its buffers are gone already.
+// release gives c back to the pool, if it may be used again. Its buffers are gone already.
 func (c *clientConn) release() {
-	if c.x.err.Kind == KindInternal {
-		return // Whatever a panic has left undone may still know it.
+	if !c.x.reusable() {
+		return
 	}
 	c.buf.release()
 	c.kept.release()

@@ -108,7 +108,7 @@ func (hs *h2Stream) work() {
 	hs.serve()
 	served = true
 	c.finish(hs)
-	if hs.x.err.Kind != KindInternal { // Whatever a panic has left undone may still know hs.
+	if hs.x.reusable() {
 		hs.release()
 	}
 }

@@ -79,7 +79,7 @@ func (c *h3Conn) serveH3(qs *quic.Stream) {
 	returned = true
 	c.mux.leave(&s.stream)
 	s.end()
-	if s.x.err.Kind != KindInternal { // Whatever a panic has left undone may still know s.
+	if s.x.reusable() {
 		s.release()
 	}
 }
