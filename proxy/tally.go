@@ -58,23 +58,25 @@ func (t *tally) init(set *metrics.Set) {
 
 // register makes a series of the sum over all shares.
 func (t *tally) register(set *metrics.Set, name string, of func(*tallyShare) uint64) {
-	set.NewGauge(name, func() float64 {
-		var sum uint64
-		for i := range t.shares {
-			sum += of(&t.shares[i])
-		}
-		return float64(sum)
-	})
+	set.NewGauge(name, func() float64 { return float64(t.sum(of)) })
+}
+
+// sum returns what all shares have counted together.
+func (t *tally) sum(of func(*tallyShare) uint64) (sum uint64) {
+	for i := range t.shares {
+		sum += of(&t.shares[i])
+	}
+	return sum
 }
 
 // requests returns how many requests were counted.
-func (t *tally) requests() (sum uint64) {
-	for i := range t.shares {
-		for class := range t.shares[i].requests {
-			sum += t.shares[i].requests[class].Load()
+func (t *tally) requests() uint64 {
+	return t.sum(func(s *tallyShare) (n uint64) {
+		for class := range s.requests {
+			n += s.requests[class].Load()
 		}
-	}
-	return sum
+		return n
+	})
 }
 
 // count counts a finished request.
