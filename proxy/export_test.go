@@ -24,6 +24,9 @@ func (s *Server) ForgetSurplus() {
 	}
 }
 
+// AppendInteger writes the integers of compressed heads.
+var AppendInteger = appendInteger
+
 // ParkAfter parks connections that are idle for d. It comes before Serve.
 func (s *Server) ParkAfter(d time.Duration) { s.idle.after = d }
 

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"sluice/internal/backendtest"
+	"sluice/proxy"
 )
 
 // holdHandshakes begins n handshakes from one address, none of which ends before release is called. The others, which
@@ -161,22 +162,9 @@ func TestH3_HeadBeyondItsLimit(t *testing.T) {
 // fieldH3 makes a field of a section, its name literal and its value as it is, or in the code of Huffman.
 func fieldH3(name, value string, huffman bool) []byte {
 	const literalName, coded = 0x20, 0x80
-	b := append(appendPrefixed(nil, literalName, 3, len(name)), name...)
+	b := append(proxy.AppendInteger(nil, literalName, 3, uint64(len(name))), name...)
 	if huffman {
-		return hpack.AppendHuffmanString(appendPrefixed(b, coded, 7, int(hpack.HuffmanEncodeLength(value))), value)
+		return hpack.AppendHuffmanString(proxy.AppendInteger(b, coded, 7, hpack.HuffmanEncodeLength(value)), value)
 	}
-	return append(appendPrefixed(b, 0, 7, len(value)), value...)
-}
-
-// appendPrefixed appends an integer behind flags in its first byte (RFC 7541 §5.1).
-func appendPrefixed(dst []byte, flags byte, bits, n int) []byte {
-	most := 1<<bits - 1
-	if n < most {
-		return append(dst, flags|byte(n))
-	}
-	dst = append(dst, flags|byte(most))
-	for n -= most; n >= 0x80; n >>= 7 {
-		dst = append(dst, byte(n)|0x80)
-	}
-	return append(dst, byte(n))
+	return append(proxy.AppendInteger(b, 0, 7, uint64(len(value))), value...)
 }
