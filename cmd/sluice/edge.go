@@ -266,21 +266,19 @@ func (e *edge) awaitRoutes() error {
 	if e.handover.takesOver() {
 		patience = storeTimeout
 	}
-	for deadline := time.Now().Add(patience); !e.routes.Ready(); time.Sleep(time.Millisecond) {
-		if time.Now().Before(deadline) {
-			continue
-		}
-		if !e.handover.takesOver() {
-			e.log.Warn("the store does not answer: starting without", "waited", patience.String())
-			return nil
-		}
-		if os.Getenv(coldEnv) == "" {
-			return fmt.Errorf("take over: the store has not answered in %v, and the old process has routes; "+
-				"try again when the store is back, or restart without them", patience)
-		}
+	for deadline := time.Now().Add(patience); !e.routes.Ready() && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	switch {
+	case e.routes.Ready():
+	case !e.handover.takesOver():
+		e.log.Warn("the store does not answer: starting without", "waited", patience.String())
+	case os.Getenv(coldEnv) == "":
+		return fmt.Errorf("take over: the store has not answered in %v, and the old process has routes; "+
+			"try again when the store is back, or restart without them", patience)
+	default:
 		e.log.Warn("the store does not answer, and the old process has no routes either: starting without",
 			"waited", patience.String())
-		return nil
 	}
 	return nil
 }
