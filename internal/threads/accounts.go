@@ -15,7 +15,7 @@ import (
 type accounts struct {
 	at      time.Time
 	used    time.Duration // CPU time of the process
-	waiting time.Duration // time that its threads waited for a core; only where it was asked for
+	waiting time.Duration // time that its threads waited for a core
 	idle    time.Duration // of all cores
 	done    uint64        // requests; no account of the kernel's
 }

@@ -8,9 +8,11 @@
 //
 // A Follower looks at the kernel's accounts a few times a second and lets threads go only while all three
 // are true: no core is idle, threads of this process wait for each other, and its work fits into
-// fewer. It takes them back as soon as a core is idle, and also where others would get the cores instead:
-// fewer threads get a smaller share beside programs that compute. What it decides by is in governor.go,
-// without a clock or a kernel, so that tests can play machines to it.
+// fewer. It takes them back as soon as a core is idle, where others would get the cores instead, since
+// fewer threads get a smaller share beside programs that compute, and where a request costs more with
+// fewer. What it decides by is in governor.go, without a clock or a kernel, so that tests can play machines
+// to it.
 //
-// It knows nothing of requests. The program starts one; nothing else may set GOMAXPROCS beside it.
+// Of requests it knows their number alone. The program starts one; nothing else may set GOMAXPROCS beside
+// it.
 package threads
