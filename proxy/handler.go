@@ -233,7 +233,8 @@ func (s *Server) fence(x *exchange) {
 	s.finish(x)
 }
 
-// reusable reports whether what carried x may carry another request: whatever a panic has left undone may still know it.
+// reusable reports whether what carried x may carry another request: whatever a panic has left undone may still know
+// it.
 func (x *exchange) reusable() bool { return x.err.Kind != KindInternal }
 
 // survive keeps a panic in a goroutine from ending the process, where no fence is around or the fence itself failed.
